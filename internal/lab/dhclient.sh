@@ -1,0 +1,54 @@
+#!/bin/sh
+# What ISC dhclient runs on events, inside a guest's namespace; the counterpart of udhcpc.sh for DHCPv4 and DHCPv6.
+bits() {
+	n=0
+	for o in $(echo "$1" | tr . ' '); do
+		while [ "$o" -gt 0 ]; do
+			n=$((n + (o & 1)))
+			o=$((o >> 1))
+		done
+	done
+	echo $n
+}
+lease() {
+	env > "$LAB_LEASE.env"
+	echo "$1" > "$LAB_LEASE.new" && mv "$LAB_LEASE.new" "$LAB_LEASE"
+}
+case "$reason" in
+PREINIT|PREINIT6)
+	ip link set "$interface" up
+	;;
+BOUND|RENEW|REBIND|REBOOT)
+	ip -4 address replace "$new_ip_address/$(bits "$new_subnet_mask")" dev "$interface"
+	[ -n "$new_interface_mtu" ] && ip link set "$interface" mtu "$new_interface_mtu"
+	for r in $new_routers; do
+		ip -4 route replace default via "$r" dev "$interface" onlink
+		break
+	done
+	{
+		[ -n "$new_domain_name" ] && echo "search $new_domain_name"
+		for d in $new_domain_name_servers; do echo "nameserver $d"; done
+	} > /etc/resolv.conf
+	lease "$new_ip_address"
+	;;
+BOUND6|RENEW6|REBIND6)
+	if [ -n "$new_ip6_address" ]; then
+		ip -6 address replace "$new_ip6_address/${new_ip6_prefixlen:-128}" dev "$interface"
+		lease "$new_ip6_address"
+	else
+		lease "information"
+	fi
+	{
+		[ -n "$new_dhcp6_domain_search" ] && echo "search $new_dhcp6_domain_search"
+		for d in $new_dhcp6_name_servers; do echo "nameserver $d"; done
+	} > /etc/resolv.conf
+	;;
+EXPIRE|FAIL|RELEASE|STOP)
+	rm -f "$LAB_LEASE"
+	[ -n "$old_ip_address" ] && ip -4 address flush dev "$interface"
+	;;
+EXPIRE6|RELEASE6|STOP6|DEPREF6)
+	rm -f "$LAB_LEASE"
+	;;
+esac
+exit 0

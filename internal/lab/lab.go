@@ -1,0 +1,419 @@
+// Package lab puts several nodes on one host: each node is a set of namespaces (network, mount, UTS, PID) with its own Open vSwitch,
+// its own /run/netns and its own agent, joined by a switch; guests are network namespaces in a node that run a real DHCP client.
+// It is a user's first hour and the harness of the end-to-end tests.
+//
+// Nothing of a lab is visible in the host's network: no device, no address.  The only doors are the server's API and identity
+// ports on the loopback address.  Everything of a lab lives in one directory and under holders, one per node, whose end is the
+// node's end; a lab that lost its processes is cleaned up by Down.
+//
+// Ownership: package cmd/baryon and test/e2e call it; one caller at a time per lab.
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Config says which lab to bring up and where.
+type Config struct {
+	Name        string // also of the switch's network namespace on the host, "baryon-<name>"
+	Dir         string // directory of the lab; made by Up, removed by Down
+	Exe         string // the baryon binary
+	APIListen   string // host:port on the loopback address
+	IDListen    string // host:port on the loopback address
+	Topology    Topology
+	ServerFlags []string  // added to the server's
+	AgentFlags  []string  // added to every agent's
+	Out         io.Writer // progress for people
+}
+
+// DefaultDir is where a lab of the given name lives.
+func DefaultDir(name string) string { return filepath.Join("/var/lib/baryon-lab", name) }
+
+// Addresses of the lab's two networks; a node's last octet is 10 + its place in the topology.
+var (
+	mgmtNet     = netip.MustParsePrefix("192.168.10.0/24")
+	underlayNet = netip.MustParsePrefix("192.168.20.0/24")
+	mgmtServer  = netip.MustParseAddr("192.168.10.1")
+)
+
+const southboundPort = 6610
+
+// Lab is a lab that is up, or was.
+type Lab struct {
+	mu         sync.Mutex // guards state and its file
+	state      state
+	ovsVersion string
+	out        io.Writer
+}
+
+// state is what lab.json holds.
+type state struct {
+	Name, Dir, Exe      string
+	APIListen, IDListen string
+	ServerFlags         []string
+	AgentFlags          []string
+	ServerPID           int
+	SwitchPID           int
+	Nodes               []*nodeState
+	Guests              []*guestState
+}
+
+type nodeState struct {
+	Node
+	PID      int
+	MgmtIP   netip.Addr
+	TunnelIP netip.Addr
+}
+
+// ErrNoLab is returned by Open when there is no lab in the directory.
+var ErrNoLab = errors.New("no lab is up")
+
+// Up brings a lab up.  On failure everything is taken down again.
+func Up(ctx context.Context, c Config) (*Lab, error) {
+	if err := c.Topology.Check(); err != nil {
+		return nil, err
+	}
+	if !nameRule.MatchString(c.Name) {
+		return nil, fmt.Errorf("lab name %q: a lower-case letter, then letters, digits and dashes, 15 at most", c.Name)
+	}
+	if os.Geteuid() != 0 {
+		return nil, errors.New("lab up: needs root, to make namespaces")
+	}
+	if _, err := os.Stat(filepath.Join(c.Dir, "lab.json")); err == nil {
+		return nil, fmt.Errorf("lab %s is up already; see: baryon lab status, baryon lab down", c.Name)
+	}
+	version, err := ovsVersion(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if c.Out == nil {
+		c.Out = io.Discard
+	}
+	l := &Lab{ovsVersion: version, out: c.Out, state: state{
+		Name: c.Name, Dir: c.Dir, Exe: c.Exe, APIListen: c.APIListen, IDListen: c.IDListen,
+		ServerFlags: c.ServerFlags, AgentFlags: c.AgentFlags,
+	}}
+	for i, n := range c.Topology.Nodes {
+		l.state.Nodes = append(l.state.Nodes, &nodeState{
+			Node: n, MgmtIP: nth(mgmtNet, 11+i), TunnelIP: nth(underlayNet, 11+i),
+		})
+	}
+	if err := l.up(ctx, c.Topology); err != nil {
+		down, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		return nil, errors.Join(err, l.Down(down))
+	}
+	return l, nil
+}
+
+// Open finds a lab that is up.
+func Open(ctx context.Context, dir string) (*Lab, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "lab.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w in %s", ErrNoLab, dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open lab: %w", err)
+	}
+	l := &Lab{out: io.Discard}
+	if err := json.Unmarshal(text, &l.state); err != nil {
+		return nil, fmt.Errorf("open lab: %s: %w", dir, err)
+	}
+	l.ovsVersion, err = ovsVersion(ctx)
+	return l, err
+}
+
+func (l *Lab) up(ctx context.Context, t Topology) error {
+	if err := os.MkdirAll(l.state.Dir, 0o755); err != nil {
+		return fmt.Errorf("make lab: %w", err)
+	}
+	if err := l.save(); err != nil {
+		return err
+	}
+	l.say("switch and server")
+	if err := l.upSwitch(ctx); err != nil {
+		return err
+	}
+	if err := l.StartServer(ctx); err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	errs := make([]error, len(l.state.Nodes))
+	for i, n := range l.state.Nodes {
+		l.say("node %s (%v), tunnel address %s", n.Name, n.Roles, n.TunnelIP)
+		wg.Go(func() { errs[i] = l.upNode(ctx, n) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := l.save(); err != nil {
+		return err
+	}
+	if err := l.WaitAgents(ctx); err != nil {
+		return err
+	}
+	return l.populate(ctx, t)
+}
+
+// upSwitch makes the box in which the nodes' management and underlay networks are bridges.  The server's southbound listener is
+// opened there too, by the name that the namespace gets on the host.
+func (l *Lab) upSwitch(ctx context.Context) error {
+	b, err := newBox(ctx, l.state.Exe, "switch", filepath.Join(l.state.Dir, "switch"), true, nil)
+	if err != nil {
+		return err
+	}
+	l.state.SwitchPID = b.pid
+	if err := l.save(); err != nil {
+		return err
+	}
+	if err := b.script(ctx, fmt.Sprintf(`
+for br in mgmt underlay; do
+	ip link add $br type bridge
+	ip link set $br up
+done
+ip address add %s/24 dev mgmt
+`, mgmtServer)); err != nil {
+		return err
+	}
+	_, err = hostRun(ctx, "ip", "netns", "attach", l.switchNetns(), fmt.Sprint(b.pid))
+	return err
+}
+
+func (l *Lab) switchNetns() string { return "baryon-" + l.state.Name }
+
+// upNode makes a node: its namespaces, its links to the switch, Open vSwitch, and the agent.
+func (l *Lab) upNode(ctx context.Context, n *nodeState) error {
+	dir := l.nodeDir(n.Name)
+	if err := os.MkdirAll("/etc/netns", 0o755); err != nil {
+		return fmt.Errorf("make /etc/netns: %w", err)
+	}
+	if err := os.MkdirAll("/var/lib/baryon", 0o755); err != nil {
+		return fmt.Errorf("make /var/lib/baryon: %w", err)
+	}
+	b, err := newBox(ctx, l.state.Exe, n.Name, dir, true, map[string]string{
+		filepath.Join(dir, "lib"):   "/var/lib/baryon",
+		filepath.Join(dir, "ovs"):   "/etc/openvswitch",
+		filepath.Join(dir, "netns"): "/etc/netns",
+	})
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	n.PID = b.pid
+	l.mu.Unlock()
+	if err := l.save(); err != nil {
+		return err
+	}
+	sw := &box{name: "switch", dir: filepath.Join(l.state.Dir, "switch"), pid: l.state.SwitchPID}
+	for dev, bridge := range map[string]string{"eth0": "mgmt", "eth1": "underlay"} {
+		peer := fmt.Sprintf("%s-%d", dev, n.TunnelIP.As4()[3])
+		// A node that died may still be leaving; its end of the pair goes with it.
+		if err := sw.script(ctx, fmt.Sprintf("ip link del %s 2>/dev/null || true", peer)); err != nil {
+			return err
+		}
+		if _, err := hostRun(ctx, "ip", "link", "add", dev, "netns", fmt.Sprint(b.pid), "type", "veth",
+			"peer", "name", peer, "netns", fmt.Sprint(sw.pid)); err != nil {
+			return err
+		}
+		if err := sw.script(ctx, fmt.Sprintf("ip link set %s master %s\nip link set %s up\n", peer, bridge, peer)); err != nil {
+			return err
+		}
+	}
+	if err := b.script(ctx, fmt.Sprintf(`
+ip address add %s/24 dev eth0
+ip link set eth0 up
+ip link set eth1 up
+`, n.MgmtIP)); err != nil {
+		return err
+	}
+	if err := l.startOVS(ctx, n); err != nil {
+		return err
+	}
+	return l.StartAgent(ctx, n.Name)
+}
+
+// Down ends everything of a lab and removes its directory.  It goes on past errors and can be called again.
+func (l *Lab) Down(ctx context.Context) error {
+	var errs []error
+	for _, n := range l.state.Nodes {
+		errs = append(errs, l.box(n).kill(ctx))
+	}
+	errs = append(errs, l.serverBox().kill(ctx))
+	errs = append(errs, (&box{name: "switch", dir: filepath.Join(l.state.Dir, "switch"), pid: l.state.SwitchPID}).kill(ctx))
+	if _, err := os.Stat(filepath.Join("/run/netns", l.switchNetns())); err == nil {
+		_, err := hostRun(ctx, "ip", "netns", "delete", l.switchNetns())
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("take lab %s down: %w", l.state.Name, err)
+	}
+	if err := os.RemoveAll(l.state.Dir); err != nil {
+		return fmt.Errorf("take lab %s down: %w", l.state.Name, err)
+	}
+	return nil
+}
+
+// KillNode ends a node at once with everything in it, as a power cut would.
+func (l *Lab) KillNode(ctx context.Context, name string) error {
+	n, err := l.node(name)
+	if err != nil {
+		return err
+	}
+	return l.box(n).kill(ctx)
+}
+
+// BootNode starts a node that was killed.  Its disk is as it was; its guests are gone, as after a reboot.
+func (l *Lab) BootNode(ctx context.Context, name string) error {
+	n, err := l.node(name)
+	if err != nil {
+		return err
+	}
+	if l.box(n).alive(ctx) {
+		return fmt.Errorf("node %s is up", name)
+	}
+	l.mu.Lock()
+	l.state.Guests = slices.DeleteFunc(l.state.Guests, func(g *guestState) bool { return g.Node == name })
+	l.mu.Unlock()
+	return l.upNode(ctx, n)
+}
+
+// StartAgent starts a node's agent; a node that never ran one gets a join token first.
+func (l *Lab) StartAgent(ctx context.Context, name string) error {
+	n, err := l.node(name)
+	if err != nil {
+		return err
+	}
+	b := l.box(n)
+	types := "vxlan,gre"
+	if len(n.Types) > 0 {
+		types = join(n.Types)
+	}
+	argv := []string{
+		l.state.Exe, "agent", "--host", n.Name, "--roles", join(n.Roles),
+		"--server", fmt.Sprintf("%s:%d", mgmtServer, southboundPort),
+		"--tunnel-ip", n.TunnelIP.String(), "--tunnel-types", types, "--state-dir", "/var/lib/baryon",
+	}
+	if n.Plug == PlugHybrid {
+		argv = append(argv, "--hybrid-plug")
+	}
+	token := filepath.Join(b.dir, "lib", "join-token")
+	if _, err := os.Stat(token); errors.Is(err, os.ErrNotExist) {
+		text, err := hostRun(ctx, l.state.Exe, "node", "token", "--data-dir", l.serverData(), "--host", n.Name)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(token, []byte(text), 0o600); err != nil {
+			return fmt.Errorf("write join token: %w", err)
+		}
+	}
+	argv = append(argv, "--join-token-file", "/var/lib/baryon/join-token")
+	return b.start(ctx, Service{
+		Name: ServiceAgent, Argv: append(argv, l.state.AgentFlags...), Log: filepath.Join(b.dir, "log", "agent.log"),
+	})
+}
+
+// StopAgent ends a node's agent with the signal; its dataplane stays.
+func (l *Lab) StopAgent(ctx context.Context, name string, sig syscall.Signal) error {
+	n, err := l.node(name)
+	if err != nil {
+		return err
+	}
+	return l.box(n).stop(ctx, ServiceAgent, sig)
+}
+
+// Command makes a command that runs on a node, with the node's network, mounts, host name and processes.
+func (l *Lab) Command(ctx context.Context, node string, argv ...string) (*exec.Cmd, error) {
+	n, err := l.node(node)
+	if err != nil {
+		return nil, err
+	}
+	if !l.box(n).alive(ctx) {
+		return nil, fmt.Errorf("node %s is down", node)
+	}
+	return l.box(n).command(ctx, argv...), nil
+}
+
+// Run runs a command on a node and returns what it printed.
+func (l *Lab) Run(ctx context.Context, node string, argv ...string) (string, error) {
+	n, err := l.node(node)
+	if err != nil {
+		return "", err
+	}
+	return l.box(n).run(ctx, argv...)
+}
+
+// Nodes lists the nodes in the topology's order.
+func (l *Lab) Nodes() []Node {
+	nodes := make([]Node, 0, len(l.state.Nodes))
+	for _, n := range l.state.Nodes {
+		nodes = append(nodes, n.Node)
+	}
+	return nodes
+}
+
+// Dir is the lab's directory.
+func (l *Lab) Dir() string { return l.state.Dir }
+
+// LogDir is where a node's services write their logs.
+func (l *Lab) LogDir(node string) string { return filepath.Join(l.nodeDir(node), "log") }
+
+func (l *Lab) nodeDir(name string) string { return filepath.Join(l.state.Dir, "nodes", name) }
+
+func (l *Lab) box(n *nodeState) *box {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &box{name: n.Name, dir: l.nodeDir(n.Name), pid: n.PID}
+}
+
+func (l *Lab) node(name string) (*nodeState, error) {
+	for _, n := range l.state.Nodes {
+		if n.Name == name {
+			return n, nil
+		}
+	}
+	return nil, fmt.Errorf("the lab has no node %q", name)
+}
+
+// save writes lab.json atomically.
+func (l *Lab) save() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text, err := json.MarshalIndent(&l.state, "", "  ")
+	if err != nil {
+		return fmt.Errorf("save lab: %w", err)
+	}
+	path := filepath.Join(l.state.Dir, "lab.json")
+	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
+		return fmt.Errorf("save lab: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("save lab: %w", err)
+	}
+	return nil
+}
+
+func (l *Lab) say(format string, a ...any) { fmt.Fprintf(l.out, "lab: "+format+"\n", a...) }
+
+// nth is the address of a /24 with the given last octet.
+func nth(p netip.Prefix, n int) netip.Addr {
+	a := p.Addr().As4()
+	a[3] = byte(n)
+	return netip.AddrFrom4(a)
+}
+
+func hostRun(ctx context.Context, argv ...string) (string, error) {
+	return output(exec.CommandContext(ctx, argv[0], argv[1:]...), "the host", argv)
+}

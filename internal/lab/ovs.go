@@ -1,0 +1,124 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Names of the services that every node runs.
+const (
+	ServiceDB     = "ovsdb-server"
+	ServiceSwitch = "ovs-vswitchd"
+	ServiceAgent  = "agent"
+)
+
+// The switch's database and the socket it is reached at, inside a node: where Debian's packages have them.
+const (
+	ovsDB     = "/etc/openvswitch/conf.db"
+	ovsSocket = "unix:/run/openvswitch/db.sock"
+)
+
+// startOVS brings a node's Open vSwitch up: database, switch, and the underlay bridge that carries the tunnel address.  It is
+// idempotent: what runs already is left alone, so the same call starts a switch that was killed.
+func (l *Lab) startOVS(ctx context.Context, n *nodeState) error {
+	b := l.box(n)
+	running, err := runningServices(ctx, b)
+	if err != nil {
+		return err
+	}
+	log := func(name string) string { return filepath.Join(b.dir, "log", name+".log") }
+	if !running[ServiceDB] {
+		if err := b.script(ctx, "test -e "+ovsDB+" || ovsdb-tool create "+ovsDB+" /usr/share/openvswitch/vswitch.ovsschema"); err != nil {
+			return fmt.Errorf("make switch database: %w", err)
+		}
+		err := b.start(ctx, Service{Name: ServiceDB, Log: log(ServiceDB), Argv: []string{
+			"ovsdb-server", ovsDB, "--remote=p" + ovsSocket, "--unixctl=/run/openvswitch/ovsdb-server.ctl",
+			"--pidfile=/run/openvswitch/ovsdb-server.pid", "--no-chdir",
+		}})
+		if err != nil {
+			return err
+		}
+		if _, err := b.run(ctx, "ovs-vsctl", "--retry", "--no-wait", "init", "--",
+			"set", "Open_vSwitch", ".", "external_ids:system-id="+n.Name, "external_ids:hostname="+n.Name,
+			"ovs_version="+l.ovsVersion); err != nil {
+			return err
+		}
+	}
+	if !running[ServiceSwitch] {
+		err := b.start(ctx, Service{Name: ServiceSwitch, Log: log(ServiceSwitch), Argv: []string{
+			"ovs-vswitchd", ovsSocket, "--unixctl=/run/openvswitch/ovs-vswitchd.ctl",
+			"--pidfile=/run/openvswitch/ovs-vswitchd.pid", "--no-chdir",
+		}})
+		if err != nil {
+			return err
+		}
+	}
+	return l.underlay(ctx, n)
+}
+
+// underlay puts the node's tunnel address on br-phy, the bridge that holds the underlay device: the userspace datapath sends and
+// receives tunnel packets only through a bridge of its own.  The switch makes br-phy anew when it starts, so the address has to
+// be set each time.
+func (l *Lab) underlay(ctx context.Context, n *nodeState) error {
+	b := l.box(n)
+	if _, err := b.run(ctx, "ovs-vsctl", "--timeout=20", "--may-exist", "add-br", "br-phy", "--",
+		"set", "Bridge", "br-phy", "datapath_type=netdev", "--", "--may-exist", "add-port", "br-phy", "eth1"); err != nil {
+		return err
+	}
+	return b.script(ctx, fmt.Sprintf(`
+ip address replace %s/24 dev br-phy
+ip link set br-phy up
+`, n.TunnelIP))
+}
+
+// KillSwitch ends a node's ovs-vswitchd the hard way, and with db its ovsdb-server too.
+func (l *Lab) KillSwitch(ctx context.Context, node string, db bool) error {
+	n, err := l.node(node)
+	if err != nil {
+		return err
+	}
+	if err := l.box(n).stop(ctx, ServiceSwitch, syscall.SIGKILL); err != nil {
+		return err
+	}
+	if db {
+		return l.box(n).stop(ctx, ServiceDB, syscall.SIGKILL)
+	}
+	return nil
+}
+
+// StartSwitch starts what KillSwitch ended.
+func (l *Lab) StartSwitch(ctx context.Context, node string) error {
+	n, err := l.node(node)
+	if err != nil {
+		return err
+	}
+	return l.startOVS(ctx, n)
+}
+
+func runningServices(ctx context.Context, b *box) (map[string]bool, error) {
+	list, err := b.services(ctx)
+	if err != nil {
+		return nil, err
+	}
+	running := map[string]bool{}
+	for _, s := range list {
+		running[s.Name] = s.Running
+	}
+	return running, nil
+}
+
+// ovsVersion is what the installed switch calls itself, "3.1.0".
+func ovsVersion(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	out, err := hostRun(ctx, "ovs-vswitchd", "--version")
+	if err != nil {
+		return "", fmt.Errorf("find Open vSwitch: %w", err)
+	}
+	fields := strings.Fields(strings.SplitN(out, "\n", 2)[0])
+	return fields[len(fields)-1], nil
+}

@@ -1,0 +1,32 @@
+package lab
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/subnets"
+)
+
+func createSubnet(ctx context.Context, api *gophercloud.ServiceClient, networkID string, s Subnet) error {
+	p, err := netip.ParsePrefix(s.CIDR)
+	if err != nil {
+		return err
+	}
+	opts := subnets.CreateOpts{
+		NetworkID: networkID, Name: s.Name, CIDR: s.CIDR, IPVersion: gophercloud.IPv4,
+		IPv6RAMode: s.IPv6, IPv6AddressMode: s.IPv6,
+	}
+	if p.Addr().Is6() {
+		opts.IPVersion = gophercloud.IPv6
+	}
+	switch s.Gateway {
+	case "":
+	case "none":
+		none := ""
+		opts.GatewayIP = &none
+	default:
+		opts.GatewayIP = &s.Gateway
+	}
+	return subnets.Create(ctx, api, opts).Err
+}

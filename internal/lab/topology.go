@@ -1,0 +1,173 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Topology says what a lab is made of.  It is what a topology file (YAML) holds; docs/lab.md shows one.
+type Topology struct {
+	Nodes    []Node    `yaml:"nodes" json:"nodes"`
+	Networks []Network `yaml:"networks" json:"networks,omitempty"`
+	Guests   []Guest   `yaml:"guests" json:"guests,omitempty"`
+}
+
+// Node is one host of the lab.
+type Node struct {
+	Name  string   `yaml:"name" json:"name"`
+	Roles []string `yaml:"roles" json:"roles"`                       // compute, network
+	Plug  string   `yaml:"plug,omitempty" json:"plug,omitempty"`     // how its ports are plugged: direct (default) or hybrid
+	Types []string `yaml:"tunnels,omitempty" json:"types,omitempty"` // tunnel types, default vxlan and gre
+}
+
+// Network is a network that is made when the lab comes up.
+type Network struct {
+	Name    string   `yaml:"name" json:"name"`
+	Type    string   `yaml:"type,omitempty" json:"type,omitempty"` // vxlan, gre, local; empty: the server's choice
+	Subnets []Subnet `yaml:"subnets" json:"subnets"`
+}
+
+// Subnet is one subnet of a Network.
+type Subnet struct {
+	Name    string `yaml:"name,omitempty" json:"name,omitempty"`
+	CIDR    string `yaml:"cidr" json:"cidr"`
+	IPv6    string `yaml:"ipv6_mode,omitempty" json:"ipv6_mode,omitempty"` // slaac, dhcpv6-stateful, dhcpv6-stateless
+	Gateway string `yaml:"gateway,omitempty" json:"gateway,omitempty"`     // "none": no gateway
+}
+
+// Guest is a network namespace that stands for a machine: it is plugged into a port and runs a real DHCP client.
+type Guest struct {
+	Name    string `yaml:"name" json:"name"`
+	Node    string `yaml:"node" json:"node"`
+	Network string `yaml:"network" json:"network"`
+	Plug    string `yaml:"plug,omitempty" json:"plug,omitempty"`     // direct or hybrid; empty: as the port's binding says
+	Client  string `yaml:"client,omitempty" json:"client,omitempty"` // udhcpc (default), dhclient, dhclient6, none
+	FixedIP string `yaml:"fixed_ip,omitempty" json:"fixed_ip,omitempty"`
+}
+
+// Plug kinds and DHCP clients.
+const (
+	PlugDirect = "direct"
+	PlugHybrid = "hybrid"
+
+	ClientUDHCPC    = "udhcpc"
+	ClientDHClient  = "dhclient"
+	ClientDHClient6 = "dhclient6"
+	ClientNone      = "none"
+)
+
+// MaxNodes is how many nodes the lab's underlay addresses allow.
+const MaxNodes = 200
+
+// NodesTopology is n nodes, the first of role network ("ctl"), the others of role compute ("cmp1", "cmp2", …).  A single node has
+// both roles.
+func NodesTopology(n int) Topology {
+	if n == 1 {
+		return Topology{Nodes: []Node{{Name: "ctl", Roles: []string{"compute", "network"}}}}
+	}
+	t := Topology{Nodes: []Node{{Name: "ctl", Roles: []string{"network"}}}}
+	for i := 1; i < n; i++ {
+		t.Nodes = append(t.Nodes, Node{Name: fmt.Sprintf("cmp%d", i), Roles: []string{"compute"}})
+	}
+	return t
+}
+
+// LoadTopology reads a topology file.  Unknown keys are errors.
+func LoadTopology(path string) (Topology, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Topology{}, fmt.Errorf("read topology: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	return ReadTopology(f)
+}
+
+// ReadTopology reads a topology and checks it.
+func ReadTopology(r io.Reader) (Topology, error) {
+	var t Topology
+	d := yaml.NewDecoder(r)
+	d.KnownFields(true)
+	if err := d.Decode(&t); err != nil {
+		return t, fmt.Errorf("read topology: %w", err)
+	}
+	return t, t.Check()
+}
+
+var nameRule = regexp.MustCompile(`^[a-z][a-z0-9-]{0,14}$`)
+
+// Check tells what is wrong with a topology, everything at once.
+func (t *Topology) Check() error {
+	var errs []error
+	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf("topology: "+format, a...)) }
+	if len(t.Nodes) == 0 || len(t.Nodes) > MaxNodes {
+		bad("%d nodes, must be 1 to %d", len(t.Nodes), MaxNodes)
+	}
+	nodes, networks, guests := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for i := range t.Nodes {
+		n := &t.Nodes[i]
+		if !nameRule.MatchString(n.Name) || n.Name == "switch" || n.Name == "server" {
+			bad("node name %q: a lower-case letter, then letters, digits and dashes, 15 at most, neither switch nor server", n.Name)
+		}
+		if nodes[n.Name] {
+			bad("node %s stands twice", n.Name)
+		}
+		nodes[n.Name] = true
+		if len(n.Roles) == 0 {
+			n.Roles = []string{"compute", "network"}
+		}
+		for _, r := range n.Roles {
+			if r != "compute" && r != "network" {
+				bad("node %s: role %q is neither compute nor network", n.Name, r)
+			}
+		}
+		if !slices.Contains([]string{"", PlugDirect, PlugHybrid}, n.Plug) {
+			bad("node %s: plug %q is neither direct nor hybrid", n.Name, n.Plug)
+		}
+	}
+	for _, n := range t.Networks {
+		if networks[n.Name] || n.Name == "" {
+			bad("network %q is unnamed or stands twice", n.Name)
+		}
+		networks[n.Name] = true
+		for _, s := range n.Subnets {
+			if _, err := netip.ParsePrefix(s.CIDR); err != nil {
+				bad("network %s: cidr %q: %w", n.Name, s.CIDR, err)
+			}
+		}
+	}
+	for _, g := range t.Guests {
+		if err := g.check(); err != nil {
+			bad("%w", err)
+		}
+		if guests[g.Name] {
+			bad("guest %s stands twice", g.Name)
+		}
+		guests[g.Name] = true
+		if !nodes[g.Node] {
+			bad("guest %s: no node %q", g.Name, g.Node)
+		}
+		if !networks[g.Network] {
+			bad("guest %s: no network %q", g.Name, g.Network)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (g *Guest) check() error {
+	switch {
+	case !nameRule.MatchString(g.Name):
+		return fmt.Errorf("guest name %q: a lower-case letter, then letters, digits and dashes, 15 at most", g.Name)
+	case !slices.Contains([]string{"", PlugDirect, PlugHybrid}, g.Plug):
+		return fmt.Errorf("guest %s: plug %q is neither direct nor hybrid", g.Name, g.Plug)
+	case !slices.Contains([]string{"", ClientUDHCPC, ClientDHClient, ClientDHClient6, ClientNone}, g.Client):
+		return fmt.Errorf("guest %s: client %q is none of udhcpc, dhclient, dhclient6, none", g.Name, g.Client)
+	}
+	return nil
+}
