@@ -2,6 +2,7 @@ package model
 
 import (
 	"net/netip"
+	"strings"
 
 	"baryon/internal/resource"
 )
@@ -88,6 +89,13 @@ type Binding struct {
 // Bound tells whether a node carries the port.
 func (p *Port) Bound() bool { return p.Binding.VIFType == VIFOVS }
 
+// ownerNetworkPrefix starts the device owner of every port of a network service.
+const ownerNetworkPrefix = "network:"
+
+// NetworkOwner is a value of PortTable's index network_owner, which finds the ports of network services (owners that start with
+// "network:") on a network: its DHCP ports, its router interfaces.
+func NetworkOwner(network ID, owner string) string { return string(network) + "/" + owner }
+
 // PortTable keeps ports.  A MAC and an address stand once on a network and a subnet.
 var PortTable = resource.NewTable("port", func(p *Port) string { return string(p.ID) }).
 	Index("project", func(p *Port) []string { return []string{p.ProjectID} }).
@@ -106,6 +114,12 @@ var PortTable = resource.NewTable("port", func(p *Port) string { return string(p
 			return nil
 		}
 		return []string{p.Binding.Host}
+	}).
+	Index("network_owner", func(p *Port) []string {
+		if !strings.HasPrefix(p.DeviceOwner, ownerNetworkPrefix) {
+			return nil
+		}
+		return []string{NetworkOwner(p.NetworkID, p.DeviceOwner)}
 	}).
 	Unique("network_mac", func(p *Port) []string { return []string{string(p.NetworkID) + "/" + p.MAC.String()} }).
 	Unique("subnet_ip", func(p *Port) []string {

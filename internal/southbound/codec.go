@@ -1,0 +1,155 @@
+package southbound
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"google.golang.org/protobuf/proto"
+
+	"baryon/internal/nodestate"
+	pb "baryon/proto/baryon/v1"
+)
+
+// errUnknownRecord is a record of a kind that this version does not know: kept, counted as held, but not handed to managers.
+var errUnknownRecord = errors.New("unknown kind of record")
+
+// Encode is the canonical form of a record: the same record gives the same bytes, in every process of one version.
+func Encode(r nodestate.Record) []byte {
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(toProto(r))
+	if err != nil {
+		// Marshal fails only for text that is not UTF-8.  JSON from clients always is; what slipped in otherwise must not
+		// take the node's other records with it.
+		return nil
+	}
+	return b
+}
+
+// Decode reads what Encode wrote.  It answers an error for anything that cannot be a record; it never panics.
+func Decode(b []byte) (nodestate.Record, error) {
+	var m pb.Record
+	if err := proto.Unmarshal(b, &m); err != nil {
+		return nil, fmt.Errorf("decode record: %w", err)
+	}
+	d := decoder{}
+	r := d.record(&m)
+	if d.err != nil {
+		return nil, fmt.Errorf("decode record: %w", d.err)
+	}
+	return r, nil
+}
+
+// buckets is how many digests a node's state is split into; it is part of the protocol.
+const buckets = 64
+
+func bucketOf(key uint64) int { return int(key % buckets) }
+
+// mix makes one number of a record's two hashes, such that the XOR over a set names the set.
+func mix(key, content uint64) uint64 {
+	x := key*0x9e3779b97f4a7c15 + content
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+func toProto(r nodestate.Record) *pb.Record {
+	switch v := r.(type) {
+	case *nodestate.Network:
+		return &pb.Record{Record: &pb.Record_Network{Network: &pb.Network{Id: v.ID, Name: v.Name, Type: v.Type,
+			PhysicalNetwork: v.PhysicalNetwork, SegmentationId: v.SegmentationID, Mtu: int64(v.MTU)}}}
+	case *nodestate.Port:
+		return &pb.Record{Record: &pb.Record_Port{Port: portToProto(v)}}
+	case *nodestate.Peers:
+		p := &pb.Peers{NetworkId: v.NetworkID, Host: v.Host, Endpoint: v.Endpoint.AsSlice()}
+		for i := range v.Peers {
+			e := &v.Peers[i]
+			p.Peers = append(p.Peers, &pb.Peer{PortId: e.PortID, Mac: e.MAC[:], Ips: addrsToProto(e.IPs)})
+		}
+		return &pb.Record{Record: &pb.Record_Peers{Peers: p}}
+	case *nodestate.DHCP:
+		d := &pb.DHCP{NetworkId: v.NetworkID, Mtu: int64(v.MTU), DnsDomain: v.DNSDomain, Metadata: v.Metadata}
+		for i := range v.Subnets {
+			d.Subnets = append(d.Subnets, subnetToProto(&v.Subnets[i]))
+		}
+		return &pb.Record{Record: &pb.Record_Dhcp{Dhcp: d}}
+	case *nodestate.DHCPHost:
+		return &pb.Record{Record: &pb.Record_DhcpHost{DhcpHost: hostToProto(v)}}
+	}
+	return &pb.Record{}
+}
+
+func portToProto(v *nodestate.Port) *pb.Port {
+	p := &pb.Port{Id: v.ID, NetworkId: v.NetworkID, Name: v.Name, Mac: v.MAC[:], AdminUp: v.AdminUp, PortSecurity: v.PortSecurity,
+		DeviceOwner: v.DeviceOwner, DeviceId: v.DeviceID, Hybrid: v.Hybrid}
+	for _, a := range v.Addresses {
+		p.Addresses = append(p.Addresses, &pb.Address{Prefix: prefixToProto(a.Prefix), SubnetId: a.SubnetID})
+	}
+	for i := range v.AllowedPairs {
+		a := &v.AllowedPairs[i]
+		p.AllowedPairs = append(p.AllowedPairs, &pb.Pair{Mac: a.MAC[:], Prefix: prefixToProto(a.Prefix)})
+	}
+	return p
+}
+
+func subnetToProto(v *nodestate.DHCPSubnet) *pb.DHCPSubnet {
+	s := &pb.DHCPSubnet{Id: v.ID, Cidr: prefixToProto(v.CIDR), Gateway: v.Gateway.AsSlice(), EnableDhcp: v.EnableDHCP,
+		DnsNameservers: addrsToProto(v.DNSNameservers), RaMode: v.RAMode, AddressMode: v.AddressMode, Routed: v.Routed,
+		Servers: addrsToProto(v.Servers)}
+	for _, r := range v.HostRoutes {
+		s.HostRoutes = append(s.HostRoutes, &pb.Route{Destination: prefixToProto(r.Destination), NextHop: r.NextHop.AsSlice()})
+	}
+	return s
+}
+
+func hostToProto(v *nodestate.DHCPHost) *pb.DHCPHost {
+	h := &pb.DHCPHost{PortId: v.PortID, NetworkId: v.NetworkID, Mac: v.MAC[:], Serve: v.Serve, Instance: instanceToProto(&v.Instance)}
+	for _, a := range v.Addresses {
+		h.Addresses = append(h.Addresses, &pb.HostAddress{SubnetId: a.SubnetID, Ip: a.IP.AsSlice(), Hostname: a.Hostname, Fqdn: a.FQDN})
+	}
+	for _, o := range v.Options {
+		h.Options = append(h.Options, &pb.DHCPOption{Name: o.Name, Value: o.Value, IpVersion: uint32(o.IPVersion)})
+	}
+	return h
+}
+
+func instanceToProto(v *nodestate.Instance) *pb.Instance {
+	return &pb.Instance{Id: v.ID, ProjectId: v.ProjectID, Name: v.Name, PublicKeys: v.PublicKeys, UserData: v.UserData, Meta: v.Meta,
+		Zone: v.Zone}
+}
+
+func instanceFromProto(v *pb.Instance) nodestate.Instance {
+	return nodestate.Instance{ID: v.GetId(), ProjectID: v.GetProjectId(), Name: v.GetName(), PublicKeys: v.GetPublicKeys(),
+		UserData: v.GetUserData(), Meta: v.GetMeta(), Zone: v.GetZone()}
+}
+
+func infoToProto(v *nodestate.NodeInfo) *pb.NodeInfo {
+	return &pb.NodeInfo{Host: v.Host, Roles: v.Roles, TunnelIp: v.TunnelIP.AsSlice(), TunnelTypes: v.TunnelTypes,
+		BridgeMappings: v.BridgeMappings, DatapathType: v.DatapathType, HybridPlug: v.HybridPlug, Version: v.Version,
+		AvailabilityZone: v.AvailabilityZone}
+}
+
+func infoFromProto(v *pb.NodeInfo) (nodestate.NodeInfo, error) {
+	d := decoder{}
+	info := nodestate.NodeInfo{Host: v.GetHost(), Roles: v.GetRoles(), TunnelIP: d.addr(v.GetTunnelIp()),
+		TunnelTypes: v.GetTunnelTypes(), BridgeMappings: v.GetBridgeMappings(), DatapathType: v.GetDatapathType(),
+		HybridPlug: v.GetHybridPlug(), Version: v.GetVersion(), AvailabilityZone: v.GetAvailabilityZone()}
+	return info, d.err
+}
+
+func prefixToProto(p netip.Prefix) *pb.Prefix {
+	if !p.IsValid() {
+		return nil
+	}
+	return &pb.Prefix{Address: p.Addr().AsSlice(), Bits: uint32(p.Bits())}
+}
+
+func addrsToProto(as []netip.Addr) [][]byte {
+	if len(as) == 0 {
+		return nil
+	}
+	out := make([][]byte, len(as))
+	for i, a := range as {
+		out[i] = a.AsSlice()
+	}
+	return out
+}

@@ -1,0 +1,148 @@
+package southbound
+
+import (
+	"fmt"
+	"net/netip"
+
+	"baryon/internal/nodestate"
+	pb "baryon/proto/baryon/v1"
+)
+
+// decoder turns messages into records and remembers the first thing that was wrong.
+type decoder struct{ err error }
+
+func (d *decoder) fail(format string, a ...any) {
+	if d.err == nil {
+		d.err = fmt.Errorf(format, a...)
+	}
+}
+
+func (d *decoder) record(m *pb.Record) nodestate.Record {
+	switch v := m.GetRecord().(type) {
+	case *pb.Record_Network:
+		n := v.Network
+		return &nodestate.Network{ID: d.id(n.GetId()), Name: n.GetName(), Type: n.GetType(), PhysicalNetwork: n.GetPhysicalNetwork(),
+			SegmentationID: n.GetSegmentationId(), MTU: int(n.GetMtu())}
+	case *pb.Record_Port:
+		return d.port(v.Port)
+	case *pb.Record_Peers:
+		p := &nodestate.Peers{NetworkID: d.id(v.Peers.GetNetworkId()), Host: d.id(v.Peers.GetHost()), Endpoint: d.addr(v.Peers.GetEndpoint())}
+		for _, e := range v.Peers.GetPeers() {
+			p.Peers = append(p.Peers, nodestate.Peer{PortID: d.id(e.GetPortId()), MAC: d.mac(e.GetMac()), IPs: d.addrs(e.GetIps())})
+		}
+		return p
+	case *pb.Record_Dhcp:
+		h := &nodestate.DHCP{NetworkID: d.id(v.Dhcp.GetNetworkId()), MTU: int(v.Dhcp.GetMtu()), DNSDomain: v.Dhcp.GetDnsDomain(),
+			Metadata: v.Dhcp.GetMetadata()}
+		for _, s := range v.Dhcp.GetSubnets() {
+			h.Subnets = append(h.Subnets, d.subnet(s))
+		}
+		return h
+	case *pb.Record_DhcpHost:
+		return d.host(v.DhcpHost)
+	}
+	d.err = errUnknownRecord
+	return nil
+}
+
+func (d *decoder) port(v *pb.Port) *nodestate.Port {
+	p := &nodestate.Port{ID: d.id(v.GetId()), NetworkID: d.id(v.GetNetworkId()), Name: v.GetName(), MAC: d.mac(v.GetMac()),
+		AdminUp: v.GetAdminUp(), PortSecurity: v.GetPortSecurity(), DeviceOwner: v.GetDeviceOwner(), DeviceID: v.GetDeviceId(),
+		Hybrid: v.GetHybrid()}
+	for _, a := range v.GetAddresses() {
+		p.Addresses = append(p.Addresses, nodestate.Address{Prefix: d.prefix(a.GetPrefix()), SubnetID: a.GetSubnetId()})
+	}
+	for _, a := range v.GetAllowedPairs() {
+		p.AllowedPairs = append(p.AllowedPairs, nodestate.Pair{MAC: d.mac(a.GetMac()), Prefix: d.prefix(a.GetPrefix())})
+	}
+	return p
+}
+
+func (d *decoder) subnet(v *pb.DHCPSubnet) nodestate.DHCPSubnet {
+	s := nodestate.DHCPSubnet{ID: d.id(v.GetId()), CIDR: d.prefix(v.GetCidr()), Gateway: d.addr(v.GetGateway()),
+		EnableDHCP: v.GetEnableDhcp(), DNSNameservers: d.addrs(v.GetDnsNameservers()), RAMode: v.GetRaMode(),
+		AddressMode: v.GetAddressMode(), Routed: v.GetRouted(), Servers: d.addrs(v.GetServers())}
+	for _, r := range v.GetHostRoutes() {
+		s.HostRoutes = append(s.HostRoutes, nodestate.Route{Destination: d.prefix(r.GetDestination()), NextHop: d.addr(r.GetNextHop())})
+	}
+	return s
+}
+
+func (d *decoder) host(v *pb.DHCPHost) *nodestate.DHCPHost {
+	h := &nodestate.DHCPHost{PortID: d.id(v.GetPortId()), NetworkID: d.id(v.GetNetworkId()), MAC: d.mac(v.GetMac()), Serve: v.GetServe(),
+		Instance: instanceFromProto(v.GetInstance())}
+	for _, a := range v.GetAddresses() {
+		h.Addresses = append(h.Addresses, nodestate.HostAddress{SubnetID: a.GetSubnetId(), IP: d.addr(a.GetIp()),
+			Hostname: a.GetHostname(), FQDN: a.GetFqdn()})
+	}
+	for _, o := range v.GetOptions() {
+		h.Options = append(h.Options, nodestate.DHCPOption{Name: o.GetName(), Value: o.GetValue(), IPVersion: int(o.GetIpVersion())})
+	}
+	return h
+}
+
+// id takes what names something.  A node uses ids in file and namespace names, so nothing that could leave a directory passes,
+// whoever sent it.
+func (d *decoder) id(s string) string {
+	if s == "" || len(s) > maxID || s == "." || s == ".." {
+		d.fail("bad id %.40q", s)
+		return s
+	}
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c <= ' ' || c == '/' || c == '\\' || c >= 0x7f {
+			d.fail("bad id %.40q", s)
+			return s
+		}
+	}
+	return s
+}
+
+// maxID is more than the longest key: a UUID, an at sign and a host name.
+const maxID = 300
+
+func (d *decoder) mac(b []byte) (m nodestate.MAC) {
+	if len(b) != len(m) {
+		d.fail("Ethernet address of %d bytes", len(b))
+		return m
+	}
+	copy(m[:], b)
+	return m
+}
+
+func (d *decoder) addr(b []byte) netip.Addr {
+	if len(b) == 0 {
+		return netip.Addr{}
+	}
+	a, ok := netip.AddrFromSlice(b)
+	if !ok {
+		d.fail("address of %d bytes", len(b))
+	}
+	return a
+}
+
+func (d *decoder) addrs(bs [][]byte) []netip.Addr {
+	if len(bs) == 0 {
+		return nil
+	}
+	out := make([]netip.Addr, 0, len(bs))
+	for _, b := range bs {
+		a := d.addr(b)
+		if !a.IsValid() {
+			d.fail("empty address in a list")
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+func (d *decoder) prefix(p *pb.Prefix) netip.Prefix {
+	if p == nil {
+		return netip.Prefix{}
+	}
+	a := d.addr(p.GetAddress())
+	if !a.IsValid() || p.GetBits() > uint32(a.BitLen()) {
+		d.fail("prefix %s/%d", a, p.GetBits())
+		return netip.Prefix{}
+	}
+	return netip.PrefixFrom(a, int(p.GetBits()))
+}
