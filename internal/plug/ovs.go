@@ -1,0 +1,57 @@
+package plug
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// addPort puts the device into the bridge with the ids by which the agent knows it.  A device that is there already keeps its tag.
+func addPort(ctx context.Context, s Spec, dev, digest string) error {
+	args := []string{"--may-exist", "add-port", s.Bridge, dev}
+	have, err := vsctlGet(ctx, "--bare", "--columns=name", "find", "Port", "name="+dev)
+	if err != nil {
+		return err
+	}
+	if have == "" {
+		// The dead VLAN as a trunk of itself: nothing untagged passes before the agent has said which network this is.
+		args = append(args, "tag=4095", "vlan_mode=trunk", "trunks=4095")
+	}
+	ids := []string{keyIfaceID + "=" + s.PortID, keyStatus + "=active", keyMAC + `="` + s.MAC + `"`}
+	if s.Owner != "" {
+		ids = append(ids, keyInstance+"="+s.Owner)
+	}
+	if digest != "" {
+		ids = append(ids, keyPlug+"="+digest)
+	}
+	args = append(args, "--", "set", "Interface", dev, "mtu_request="+strconv.Itoa(s.MTU))
+	for _, id := range ids {
+		args = append(args, "external_ids:"+id)
+	}
+	return vsctl(ctx, args...)
+}
+
+// portsOf finds the OVS ports that stand for a port.
+func portsOf(ctx context.Context, portID string) ([]string, error) {
+	out, err := vsctlGet(ctx, "--bare", "--columns=name", "find", "Interface", "external_ids:"+keyIfaceID+"="+portID)
+	return strings.Fields(out), err
+}
+
+// vsctl changes the switch's database without waiting for the switch: the agent, not the plugger, answers for the port's state.
+func vsctl(ctx context.Context, args ...string) error {
+	_, err := vsctlGet(ctx, args...)
+	return err
+}
+
+func vsctlGet(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "ovs-vsctl", append([]string{"--timeout=10", "--no-wait"}, args...)...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("ovs-vsctl %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(errs.Bytes()))
+	}
+	return strings.TrimSpace(out.String()), nil
+}
