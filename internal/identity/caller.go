@@ -1,5 +1,13 @@
 // Package identity answers who is calling: it issues and checks tokens (built-in users, a real Keystone, or none), and holds the
 // policy that says what a role may do.
+//
+// Data flow: an HTTP request enters through an Authenticator and leaves as a Caller.  Builtin finds users, roles and revocations in
+// the store (tables in rows.go); Keystone asks another cloud's identity service; None asks nobody.  Package identity/v3 puts the
+// Identity API in front of Builtin.
+//
+// Invariants: a token is only a sealed claim, so every check compares it with the current rows: a user, project, domain, role or
+// credential that is gone, disabled or changed never passes, on any server of the cluster.  Whatever cannot be decided is refused.
+// Passwords and secrets are kept as hashes alone and appear in no error and no log line.
 package identity
 
 // Role names, each implying the next: admin, manager, member, reader.  service stands beside them.
@@ -17,7 +25,8 @@ type Caller struct {
 	UserName  string
 	ProjectID string // empty: domain, system or no scope
 	Roles     []string
-	System    bool // system scope "all"
+	System    bool   // system scope "all"
+	DomainID  string // domain scope; empty for any other scope
 	RequestID string
 }
 
