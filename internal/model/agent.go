@@ -31,6 +31,7 @@ type Node struct {
 
 // NodeTable keeps nodes.  A tunnel address belongs to one node.
 var NodeTable = resource.NewTable("node", func(n *Node) string { return n.Host }).
+	Index("role", func(n *Node) []string { return n.Roles }).
 	Unique("tunnel_ip", func(n *Node) []string {
 		if !n.TunnelIP.IsValid() {
 			return nil

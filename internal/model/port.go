@@ -68,6 +68,7 @@ type ExtraDHCPOpt struct {
 	Name      string `json:"opt_name"` // dnsmasq's option name, or a number
 	Value     string `json:"opt_value"`
 	IPVersion int    `json:"ip_version"` // 4 or 6
+	Remove    bool   `json:"-"`          // in an update only: the client sent opt_value null, which deletes the option
 }
 
 // DNSAssignment is a name that the network's DNS answers for a port.
@@ -121,14 +122,20 @@ var PortTable = resource.NewTable("port", func(p *Port) string { return string(p
 		}
 		return []string{NetworkOwner(p.NetworkID, p.DeviceOwner)}
 	}).
-	Unique("network_mac", func(p *Port) []string { return []string{string(p.NetworkID) + "/" + p.MAC.String()} }).
+	Unique("network_mac", func(p *Port) []string { return []string{NetworkMAC(p.NetworkID, p.MAC)} }).
 	Unique("subnet_ip", func(p *Port) []string {
 		v := make([]string, 0, len(p.FixedIPs))
 		for _, f := range p.FixedIPs {
-			v = append(v, string(f.SubnetID)+"/"+f.IPAddress.String())
+			v = append(v, SubnetIP(f.SubnetID, f.IPAddress))
 		}
 		return v
 	})
+
+// NetworkMAC is a port's value in the unique index "network_mac".
+func NetworkMAC(network ID, mac MAC) string { return string(network) + "/" + mac.String() }
+
+// SubnetIP is an address's value in the unique index "subnet_ip".
+func SubnetIP(subnet ID, ip netip.Addr) string { return string(subnet) + "/" + ip.String() }
 
 // PortStatus is what the nodes acknowledged of a port.
 type PortStatus struct {
@@ -137,6 +144,9 @@ type PortStatus struct {
 	Host     string `json:"host,omitempty"`   // the node that reported it
 	Revision int64  `json:"revision"`         // revision of the node's record that was applied, 0: none
 	Reason   string `json:"reason,omitempty"` // why it is not ACTIVE
+
+	State     string `json:"state,omitempty"`      // what the node said: a nodestate.State
+	DHCPReady bool   `json:"dhcp_ready,omitempty"` // a DHCP node has acknowledged the port's host record
 }
 
 // PortStatusTable keeps port status beside the port, so that reports of nodes never collide with changes of clients.  A port

@@ -10,3 +10,17 @@ type Quota struct {
 
 // QuotaTable keeps quotas by project.
 var QuotaTable = resource.NewTable("quota", func(q *Quota) string { return q.ProjectID })
+
+// QuotaGuard is written by every creation that comes near a project's limit, and read by those that do not, so that on all servers
+// together the limit is exact.
+type QuotaGuard struct {
+	ProjectID string `json:"project_id"`
+	Resource  string `json:"resource"`
+	Serial    int64  `json:"serial"`
+}
+
+// QuotaGuardKey names a guard row.
+func QuotaGuardKey(project, resource string) string { return resource + "/" + project }
+
+// QuotaGuardTable keeps guards.
+var QuotaGuardTable = resource.NewTable("quota_guard", func(g *QuotaGuard) string { return QuotaGuardKey(g.ProjectID, g.Resource) })
