@@ -1,0 +1,393 @@
+// Package e2e drives whole labs as a user does: real nodes, real clients, real packets.  It is run by `make e2e`.
+//
+// Most tests share one lab (sharedLab) and keep apart by networks of their own; those that break nodes bring their own lab up.
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/networks"
+	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/ports"
+
+	"baryon/internal/lab"
+	"baryon/internal/testkit"
+)
+
+// patience bounds every wait.  It is no measurement: a test that reaches it fails.
+const patience = 60 * time.Second
+
+var shared struct {
+	once sync.Once
+	lab  *lab.Lab
+	err  error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if shared.lab != nil {
+		if err := shared.lab.Down(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// world is a lab as a test sees it.
+type world struct {
+	*lab.Lab
+	t   *testing.T
+	api *gophercloud.ServiceClient
+}
+
+// sharedLab is the lab of the tests that break nothing: ctl of role network, cmp1 plugging hybrid, cmp2 and cmp3 plugging direct.
+func sharedLab(t *testing.T) *world {
+	t.Helper()
+	testkit.NeedRoot(t)
+	shared.once.Do(func() {
+		shared.lab, shared.err = bringUp(context.Background(), "e2e", lab.Topology{Nodes: []lab.Node{
+			{Name: "ctl", Roles: []string{"network"}},
+			{Name: "cmp1", Roles: []string{"compute"}, Plug: lab.PlugHybrid},
+			{Name: "cmp2", Roles: []string{"compute"}},
+			{Name: "cmp3", Roles: []string{"compute"}},
+		}})
+	})
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	return newWorld(t, shared.lab)
+}
+
+// ownLab is a lab that the test may break.
+func ownLab(t *testing.T, name string, top lab.Topology, serverFlags ...string) *world {
+	t.Helper()
+	testkit.NeedRoot(t)
+	l, err := bringUp(t.Context(), name, top, serverFlags...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := l.Down(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return newWorld(t, l)
+}
+
+func newWorld(t *testing.T, l *lab.Lab) *world {
+	t.Helper()
+	w := &world{Lab: l, t: t}
+	api, err := l.API(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.api = api
+	t.Cleanup(func() {
+		if t.Failed() {
+			w.dump()
+		}
+	})
+	return w
+}
+
+func bringUp(ctx context.Context, name string, top lab.Topology, serverFlags ...string) (*lab.Lab, error) {
+	exe := os.Getenv("BARYON_BIN")
+	if exe == "" {
+		return nil, fmt.Errorf("BARYON_BIN names no binary; run: make e2e")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	return lab.Up(ctx, lab.Config{
+		Name: name, Dir: lab.DefaultDir(name), Exe: exe, APIListen: freePort(), IDListen: freePort(),
+		Topology: top, ServerFlags: serverFlags,
+	})
+}
+
+func freePort() string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err) // the loopback address has no free port: nothing here can work
+	}
+	defer l.Close() //nolint:errcheck // only the number is wanted
+	return l.Addr().String()
+}
+
+// ctx is a context that ends with the test or after patience.
+func (w *world) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	w.t.Cleanup(cancel)
+	return ctx
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// network makes a network with subnets and removes both, with all ports, when the test ends.
+func (w *world) network(n lab.Network) string {
+	w.t.Helper()
+	w.must(lab.CreateNetwork(w.ctx(), w.api, n))
+	id := w.networkID(n.Name)
+	w.t.Cleanup(func() { w.deleteNetwork(id) })
+	return id
+}
+
+func (w *world) networkID(name string) string {
+	w.t.Helper()
+	pages, err := networks.List(w.api, networks.ListOpts{Name: name}).AllPages(w.ctx())
+	w.must(err)
+	list, err := networks.ExtractNetworks(pages)
+	w.must(err)
+	if len(list) != 1 {
+		w.t.Fatalf("%d networks are named %s", len(list), name)
+	}
+	return list[0].ID
+}
+
+func (w *world) deleteNetwork(id string) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	pages, err := ports.List(w.api, ports.ListOpts{NetworkID: id}).AllPages(ctx)
+	if err != nil {
+		w.t.Errorf("clean up: %v", err)
+		return
+	}
+	list, err := ports.ExtractPorts(pages)
+	if err != nil {
+		w.t.Errorf("clean up: %v", err)
+		return
+	}
+	for _, p := range list {
+		if p.DeviceOwner == "network:dhcp" {
+			continue // goes with the network
+		}
+		if err := ports.Delete(ctx, w.api, p.ID).ExtractErr(); err != nil && !gophercloud.ResponseCodeIs(err, 404) {
+			w.t.Errorf("clean up: delete port: %v", err)
+		}
+	}
+	if err := networks.Delete(ctx, w.api, id).ExtractErr(); err != nil && !gophercloud.ResponseCodeIs(err, 404) {
+		w.t.Errorf("clean up: delete network: %v", err)
+	}
+}
+
+// guest plugs a guest and waits until its port is ACTIVE and, if it runs a DHCP client, has its lease; it returns the address.
+func (w *world) guest(g lab.Guest) string {
+	w.t.Helper()
+	w.addGuest(g)
+	w.must(w.WaitActive(w.ctx(), g.Name))
+	if g.Client == lab.ClientNone {
+		return ""
+	}
+	ip, err := w.WaitLease(w.ctx(), g.Name)
+	w.must(err)
+	return ip
+}
+
+// addGuest plugs a guest and does not wait.
+func (w *world) addGuest(g lab.Guest) lab.GuestInfo {
+	w.t.Helper()
+	info, err := w.AddGuest(w.ctx(), g)
+	w.must(err)
+	w.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if slices.ContainsFunc(w.Guests(), func(i lab.GuestInfo) bool { return i.Name == g.Name }) {
+			if err := w.RemoveGuest(ctx, g.Name); err != nil {
+				w.t.Errorf("clean up: %v", err)
+			}
+		}
+	})
+	return info
+}
+
+// reaches waits until a ping from the guest to the address is answered.
+func (w *world) reaches(from, to string) {
+	w.t.Helper()
+	if err := w.ping(from, to); err != nil {
+		w.t.Fatalf("%s does not reach %s: %v", from, to, err)
+	}
+}
+
+func (w *world) ping(from, to string) error {
+	ctx := w.ctx()
+	for {
+		_, err := w.GuestRun(ctx, from, "ping", "-n", "-c", "1", "-W", "1", to)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// reachesNot sends a few pings that nobody may answer.
+func (w *world) reachesNot(from, to string) {
+	w.t.Helper()
+	if out, err := w.GuestRun(w.ctx(), from, "ping", "-n", "-c", "3", "-i", "0.2", "-W", "1", to); err == nil {
+		w.t.Errorf("%s reaches %s:\n%s", from, to, out)
+	}
+}
+
+var summary = regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`)
+
+// steady is a ping of 100 packets per second.
+type steady struct {
+	w       *world
+	cmd     *exec.Cmd
+	lines   chan string
+	want    int
+	seen    int
+	text    bytes.Buffer
+	summary string
+}
+
+// steadily starts count pings at 100 per second and returns after the first replies.
+func (w *world) steadily(from, to string, count int) *steady {
+	w.t.Helper()
+	cmd, err := w.GuestCommand(w.ctx(), from, "ping", "-n", "-i", "0.01", "-W", "2", "-c", strconv.Itoa(count), to)
+	w.must(err)
+	out, err := cmd.StdoutPipe()
+	w.must(err)
+	cmd.Stderr = cmd.Stdout
+	w.must(cmd.Start())
+	s := &steady{w: w, cmd: cmd, lines: make(chan string, count+64), want: count}
+	go func() {
+		sc := bufio.NewScanner(io.Reader(out))
+		for sc.Scan() {
+			s.lines <- sc.Text()
+		}
+		close(s.lines)
+	}()
+	s.await(20)
+	return s
+}
+
+// await reads until n replies have come in all.
+func (s *steady) await(n int) {
+	s.w.t.Helper()
+	for s.seen < n {
+		select {
+		case line, ok := <-s.lines:
+			if !ok {
+				s.w.t.Fatalf("the ping ended after %d replies:\n%s", s.seen, s.text.String())
+			}
+			s.take(line)
+		case <-s.w.ctx().Done():
+			s.w.t.Fatalf("the ping got %d replies:\n%s", s.seen, s.text.String())
+		}
+	}
+}
+
+func (s *steady) take(line string) {
+	if strings.Contains(line, "bytes from") && !strings.Contains(line, "DUP!") {
+		s.seen++
+		return
+	}
+	s.text.WriteString(line + "\n")
+	if summary.MatchString(line) {
+		s.summary = line
+	}
+}
+
+// lossless requires that the ping was still running when it is called, that it runs to its end, and that every packet was answered.
+func (s *steady) lossless(during string) {
+	s.w.t.Helper()
+	if lost := s.finish(during); lost != 0 {
+		s.w.t.Errorf("%s: %d packets lost: %s", during, lost, s.summary)
+	}
+}
+
+// finish runs the ping to its end and returns how many packets were lost.
+func (s *steady) finish(during string) int {
+	s.w.t.Helper()
+	for drained := false; !drained; {
+		select {
+		case line, ok := <-s.lines:
+			if !ok {
+				s.w.t.Fatalf("the ping ended before %s was over; it proves nothing", during)
+			}
+			s.take(line)
+		default:
+			drained = true
+		}
+	}
+	if s.summary != "" {
+		s.w.t.Fatalf("the ping ended before %s was over; it proves nothing", during)
+	}
+	for line := range s.lines {
+		s.take(line)
+	}
+	_ = s.cmd.Wait() // its status only says what the summary says better
+	m := summary.FindStringSubmatch(s.summary)
+	if m == nil {
+		s.w.t.Fatalf("the ping printed no summary:\n%s", s.text.String())
+	}
+	sent, _ := strconv.Atoi(m[1]) //nolint:errcheck // digits by the expression
+	got, _ := strconv.Atoi(m[2])  //nolint:errcheck // digits by the expression
+	if sent != s.want {
+		s.w.t.Fatalf("the ping sent %d of %d packets", sent, s.want)
+	}
+	return sent - got
+}
+
+// flows is a node's flow tables, sorted, with cookies and without counters.  Entries that OVS learnt itself are left out.
+func (w *world) flows(node string) string {
+	w.t.Helper()
+	var all []string
+	for _, br := range []string{"br-int", "br-tun"} {
+		out, err := w.Run(w.ctx(), node, "ovs-ofctl", "-O", "OpenFlow14", "--no-stats", "dump-flows", br)
+		w.must(err)
+		for line := range strings.Lines(out) {
+			if strings.Contains(line, "hard_timeout=300") && !strings.Contains(line, "learn(") {
+				continue
+			}
+			all = append(all, br+" "+strings.TrimSpace(line))
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, "\n")
+}
+
+// dump writes what a person would look at first when a test has failed.
+func (w *world) dump() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, n := range w.Nodes() {
+		for _, argv := range [][]string{
+			{"ovs-vsctl", "show"},
+			{"ovs-ofctl", "--names", "-O", "OpenFlow14", "--no-stats", "dump-flows", "br-int"},
+			{"ovs-ofctl", "--names", "-O", "OpenFlow14", "--no-stats", "dump-flows", "br-tun"},
+			{"ip", "netns"},
+		} {
+			out, err := w.Run(ctx, n.Name, argv...)
+			w.t.Logf("%s: %s (%v)\n%s", n.Name, strings.Join(argv, " "), err, out)
+		}
+		w.logTail(filepath.Join(w.LogDir(n.Name), "agent.log"))
+	}
+	w.logTail(filepath.Join(w.Dir(), "server", "log", "server.log"))
+}
+
+func (w *world) logTail(path string) {
+	text, err := os.ReadFile(path)
+	lines := strings.Split(string(text), "\n")
+	w.t.Logf("%s (%v)\n%s", path, err, strings.Join(lines[max(0, len(lines)-30):], "\n"))
+}
