@@ -1,0 +1,322 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// pageSize is how many keys one request of the initial read asks for.
+const pageSize = 2000
+
+// maxDrain bounds how many watch responses become one batch.
+const maxDrain = 256
+
+// retryPause is the pause before a lost watch is started again.
+const retryPause = 100 * time.Millisecond
+
+// pending holds rows that this process has sent to etcd, so that the replica need not decode them again when they come back.  It
+// only spares work: a row is taken only when the bytes are the same.
+type pending struct {
+	mu   sync.Mutex
+	rows map[string]sent
+}
+
+type sent struct {
+	raw []byte
+	val any
+}
+
+func (p *pending) add(key string, s sent) {
+	p.mu.Lock()
+	p.rows[key] = s
+	p.mu.Unlock()
+}
+
+func (p *pending) take(key string, raw []byte) any {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s, ok := p.rows[key]
+	if !ok || !bytes.Equal(s.raw, raw) {
+		return nil
+	}
+	delete(p.rows, key)
+	return s.val
+}
+
+// drop forgets a row unless another transaction has sent one under the same key since.
+func (p *pending) drop(key string, raw []byte) {
+	p.mu.Lock()
+	if s, ok := p.rows[key]; ok && bytes.Equal(s.raw, raw) {
+		delete(p.rows, key)
+	}
+	p.mu.Unlock()
+}
+
+// load reads everything at one revision and builds the snapshot that follows base.  Rows that base already has are kept as they
+// are, so the changes are exactly the difference.  A row that cannot be decoded is an error when strict, else it is logged and
+// keeps its old value.
+func (s *Store) load(ctx context.Context, base *snapshot, strict bool) (*builder, error) {
+	b := newBuilder(base)
+	seen := make(map[string]struct{})
+	from, rev := rangeFrom, int64(0)
+	for {
+		opts := []clientv3.OpOption{clientv3.WithRange(rangeEnd), clientv3.WithLimit(pageSize)}
+		if rev != 0 {
+			opts = append(opts, clientv3.WithRev(rev))
+		}
+		resp, err := s.client.Get(ctx, from, opts...)
+		if err != nil {
+			return nil, fmt.Errorf("read all rows: %w", err)
+		}
+		if rev == 0 {
+			rev = resp.Header.Revision
+		}
+		for _, kv := range resp.Kvs {
+			seen[string(kv.Key)] = struct{}{}
+			if err := s.applyPut(b, kv); err != nil {
+				if strict || errors.Is(err, ErrFormat) {
+					return nil, err
+				}
+				s.log.Error("row in etcd is unreadable, the last readable one stays in use", "err", err)
+			}
+		}
+		if !resp.More || len(resp.Kvs) == 0 {
+			break
+		}
+		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+	}
+	s.removeUnseen(b, seen)
+	b.next.rev = rev
+	return b, nil
+}
+
+// removeUnseen drops what the base snapshot has and etcd no longer holds.
+func (s *Store) removeUnseen(b *builder, seen map[string]struct{}) {
+	for _, d := range s.schema.defs {
+		b.base.eachRow(d, func(r *row) bool {
+			if _, ok := seen[rowKey(d.name, r.key)]; !ok {
+				b.remove(d, r.key)
+			}
+			return true
+		})
+	}
+	b.base.guards.Ascend(func(g guard) bool {
+		if _, ok := seen[g.key]; !ok {
+			b.setGuard(g.key, 0)
+		}
+		return true
+	})
+}
+
+// applyPut brings one key of etcd into the snapshot that is being built.
+func (s *Store) applyPut(b *builder, kv *mvccpb.KeyValue) error {
+	k := string(kv.Key)
+	if table, key, ok := splitRowKey(k); ok {
+		d := s.schema.byName[table]
+		if d == nil {
+			return nil // a table of another version of this program
+		}
+		if old := b.next.get(d, key); old != nil && old.mod == kv.ModRevision {
+			return nil
+		}
+		val := s.pending.take(k, kv.Value)
+		if val == nil {
+			var err error
+			if val, err = decodeRow(d, key, kv.Value); err != nil {
+				return err
+			}
+		}
+		b.put(d, &row{key: key, mod: kv.ModRevision, val: val})
+		return nil
+	}
+	switch {
+	case k == formatKey:
+		return checkFormat(kv.Value)
+	case len(k) > len(guardPrefix) && k[:len(guardPrefix)] == guardPrefix:
+		b.setGuard(k, kv.ModRevision)
+	}
+	return nil
+}
+
+func (s *Store) applyDelete(b *builder, k string) {
+	if table, key, ok := splitRowKey(k); ok {
+		if d := s.schema.byName[table]; d != nil {
+			b.remove(d, key)
+		}
+		return
+	}
+	if len(k) > len(guardPrefix) && k[:len(guardPrefix)] == guardPrefix {
+		b.setGuard(k, 0)
+	}
+}
+
+// decodeRow reads a row's JSON and checks that it belongs under its key.
+func decodeRow(d *tableDef, key string, raw []byte) (any, error) {
+	val := d.blank()
+	if err := json.Unmarshal(raw, val); err != nil {
+		return nil, fmt.Errorf("decode row %s: %w", rowKey(d.name, key), err)
+	}
+	if got := d.key(val); got != key {
+		return nil, fmt.Errorf("decode row %s: it calls itself %q", rowKey(d.name, key), got)
+	}
+	return val, nil
+}
+
+func checkFormat(raw []byte) error {
+	v, err := strconv.Atoi(string(raw))
+	if err != nil {
+		return fmt.Errorf("%s is %q, not a number: %w", formatKey, raw, ErrFormat)
+	}
+	if v > formatVersion {
+		return fmt.Errorf("%s is %d, this program reads up to %d: %w", formatKey, v, formatVersion, ErrFormat)
+	}
+	return nil
+}
+
+// replicate follows etcd until the store is closed.  It is the only writer of s.cur.
+func (s *Store) replicate() {
+	defer close(s.stopped)
+	lost := false
+	for s.ctx.Err() == nil {
+		err := s.follow(&lost)
+		if s.ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, ErrFormat) {
+			s.log.Error("store stops: upgrade this server", "err", err)
+			s.fail(err)
+			return
+		}
+		if !lost {
+			s.log.Warn("watch of etcd lost, will retry", "err", err)
+			lost = true
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-s.ctx.Done():
+			return
+		}
+		if err := s.resync(); err != nil && s.ctx.Err() == nil {
+			if errors.Is(err, ErrFormat) {
+				s.log.Error("store stops: upgrade this server", "err", err)
+				s.fail(err)
+				return
+			}
+			s.log.Debug("resync failed, will retry", "err", err)
+		}
+	}
+}
+
+// resync reads everything anew and publishes the difference as one batch.
+func (s *Store) resync() error {
+	ctx, cancel := context.WithTimeout(s.ctx, 30*time.Second)
+	defer cancel()
+	b, err := s.load(ctx, s.cur.Load(), false)
+	if err != nil {
+		return err
+	}
+	s.stats.resyncs.Add(1)
+	s.publish(b)
+	return nil
+}
+
+// follow watches from the current revision on and returns when the watch ends.
+func (s *Store) follow(lost *bool) error {
+	ctx, cancel := context.WithCancel(s.watchCtx)
+	defer cancel()
+	ch := s.client.Watch(ctx, rangeFrom, clientv3.WithRange(rangeEnd), clientv3.WithRev(s.cur.Load().rev+1))
+	for {
+		resp, ok := <-ch
+		if !ok {
+			return errors.New("watch closed")
+		}
+		b := newBuilder(s.cur.Load())
+		err := s.applyResponse(b, resp)
+		for n := 0; err == nil && n < maxDrain; n++ {
+			select {
+			case more, ok := <-ch:
+				if !ok {
+					err = errors.New("watch closed")
+				} else {
+					err = s.applyResponse(b, more)
+				}
+				continue
+			default:
+			}
+			break
+		}
+		s.publish(b)
+		if err != nil {
+			return err
+		}
+		if *lost {
+			s.log.Info("watch of etcd is back", "rev", s.cur.Load().rev)
+			*lost = false
+		}
+	}
+}
+
+// applyResponse brings one watch response into the snapshot that is being built.  etcd never splits a revision over responses.
+func (s *Store) applyResponse(b *builder, resp clientv3.WatchResponse) error {
+	if err := resp.Err(); err != nil {
+		return err
+	}
+	had, rev := b.next.rev, b.next.rev
+	for _, ev := range resp.Events {
+		if ev.Kv.ModRevision <= had {
+			continue
+		}
+		rev = max(rev, ev.Kv.ModRevision)
+		if ev.Type == clientv3.EventTypeDelete {
+			s.applyDelete(b, string(ev.Kv.Key))
+			continue
+		}
+		if err := s.applyPut(b, ev.Kv); err != nil {
+			if errors.Is(err, ErrFormat) {
+				return err
+			}
+			s.log.Error("row in etcd is unreadable, the last readable one stays in use", "err", err)
+		}
+	}
+	if resp.IsProgressNotify() {
+		rev = max(rev, resp.Header.Revision)
+	}
+	b.next.rev = rev
+	return nil
+}
+
+// publish makes the built snapshot the current one, wakes who waits for its revision and hands the changes to the watchers.
+func (s *Store) publish(b *builder) {
+	next := b.next
+	if next.rev == b.base.rev && len(b.changes) == 0 && !b.guards {
+		return
+	}
+	s.mu.Lock()
+	s.cur.Store(next)
+	kept := s.waiters[:0]
+	for _, w := range s.waiters {
+		if w.rev <= next.rev {
+			close(w.done)
+		} else {
+			kept = append(kept, w)
+		}
+	}
+	clear(s.waiters[len(kept):])
+	s.waiters = kept
+	if len(b.changes) > 0 {
+		batch := Batch{Revision: next.rev, Changes: b.changes, After: next}
+		for u := range s.subs {
+			u.offer(batch, next)
+		}
+	}
+	s.mu.Unlock()
+}
