@@ -24,3 +24,8 @@ func QuotaGuardKey(project, resource string) string { return resource + "/" + pr
 
 // QuotaGuardTable keeps guards.
 var QuotaGuardTable = resource.NewTable("quota_guard", func(g *QuotaGuard) string { return QuotaGuardKey(g.ProjectID, g.Resource) })
+
+// QuotaUsage is a project's limit for a resource, what it uses of it and what requests under way have reserved.
+type QuotaUsage struct {
+	Limit, Used, Reserved int
+}
