@@ -50,7 +50,7 @@ func labUp(name *string) *cobra.Command {
 				return fmt.Errorf("find own binary: %w", err)
 			}
 			l, err := lab.Up(cmd.Context(), lab.Config{
-				Name: *name, Dir: lab.DefaultDir(*name), Exe: exe, APIListen: api, IDListen: id,
+				Name: *name, Dir: lab.DefaultDir(*name), Exe: exe, Servers: []lab.ServerAddr{{API: api, Identity: id}},
 				Topology: t, ServerFlags: serverArgs, AgentFlags: agent, Out: cmd.ErrOrStderr(),
 			})
 			if err != nil {
@@ -127,7 +127,11 @@ func labStatus(name *string) *cobra.Command {
 				if !n.Alive {
 					services = []string{"node is down"}
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", n.Name, strings.Join(n.Roles, ","), n.TunnelIP, strings.Join(services, ", "))
+				ip := ""
+				if n.TunnelIP.IsValid() {
+					ip = n.TunnelIP.String()
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", n.Name, strings.Join(n.Roles, ","), ip, strings.Join(services, ", "))
 			}
 			if guests := l.Guests(); len(guests) > 0 {
 				fmt.Fprintln(w, "\nGUEST\tNODE\tNETWORK\tPORT\tMAC")

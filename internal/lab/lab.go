@@ -27,15 +27,20 @@ import (
 
 // Config says which lab to bring up and where.
 type Config struct {
-	Name        string // also of the switch's network namespace on the host, "baryon-<name>"
-	Dir         string // directory of the lab; made by Up, removed by Down
-	Exe         string // the baryon binary
-	APIListen   string // host:port on the loopback address
-	IDListen    string // host:port on the loopback address
+	Name        string       // also of the switch's network namespace on the host, "baryon-<name>"
+	Dir         string       // directory of the lab; made by Up, removed by Down
+	Exe         string       // the baryon binary
+	Servers     []ServerAddr // one or more; several need --etcd-endpoints among ServerFlags
 	Topology    Topology
 	ServerFlags []string  // added to the server's
 	AgentFlags  []string  // added to every agent's
 	Out         io.Writer // progress for people
+}
+
+// ServerAddr is where one server listens on the host's loopback address.
+type ServerAddr struct {
+	API      string // host:port
+	Identity string // host:port
 }
 
 // DefaultDir is where a lab of the given name lives.
@@ -45,10 +50,12 @@ func DefaultDir(name string) string { return filepath.Join("/var/lib/baryon-lab"
 var (
 	mgmtNet     = netip.MustParsePrefix("192.168.10.0/24")
 	underlayNet = netip.MustParsePrefix("192.168.20.0/24")
-	mgmtServer  = netip.MustParseAddr("192.168.10.1")
 )
 
-const southboundPort = 6610
+const (
+	southboundPort = 6610
+	maxServers     = 9
+)
 
 // Lab is a lab that is up, or was.
 type Lab struct {
@@ -60,14 +67,20 @@ type Lab struct {
 
 // state is what lab.json holds.
 type state struct {
-	Name, Dir, Exe      string
-	APIListen, IDListen string
-	ServerFlags         []string
-	AgentFlags          []string
-	ServerPID           int
-	SwitchPID           int
-	Nodes               []*nodeState
-	Guests              []*guestState
+	Name, Dir, Exe string
+	ServerFlags    []string
+	AgentFlags     []string
+	SwitchPID      int
+	Servers        []*serverState
+	Nodes          []*nodeState
+	Guests         []*guestState
+}
+
+type serverState struct {
+	ServerAddr
+	Name   string
+	PID    int
+	MgmtIP netip.Addr
 }
 
 type nodeState struct {
@@ -102,9 +115,16 @@ func Up(ctx context.Context, c Config) (*Lab, error) {
 		c.Out = io.Discard
 	}
 	l := &Lab{ovsVersion: version, out: c.Out, state: state{
-		Name: c.Name, Dir: c.Dir, Exe: c.Exe, APIListen: c.APIListen, IDListen: c.IDListen,
-		ServerFlags: c.ServerFlags, AgentFlags: c.AgentFlags,
+		Name: c.Name, Dir: c.Dir, Exe: c.Exe, ServerFlags: c.ServerFlags, AgentFlags: c.AgentFlags,
 	}}
+	if len(c.Servers) == 0 || len(c.Servers) > maxServers {
+		return nil, fmt.Errorf("lab up: %d servers, must be 1 to %d", len(c.Servers), maxServers)
+	}
+	for i, addr := range c.Servers {
+		l.state.Servers = append(l.state.Servers, &serverState{
+			ServerAddr: addr, Name: fmt.Sprintf("server%d", i+1), MgmtIP: nth(mgmtNet, 1+i),
+		})
+	}
 	for i, n := range c.Topology.Nodes {
 		l.state.Nodes = append(l.state.Nodes, &nodeState{
 			Node: n, MgmtIP: nth(mgmtNet, 11+i), TunnelIP: nth(underlayNet, 11+i),
@@ -146,8 +166,10 @@ func (l *Lab) up(ctx context.Context, t Topology) error {
 	if err := l.upSwitch(ctx); err != nil {
 		return err
 	}
-	if err := l.StartServer(ctx); err != nil {
-		return err
+	for i := range l.state.Servers {
+		if err := l.StartServer(ctx, i); err != nil {
+			return err
+		}
 	}
 	var wg sync.WaitGroup
 	errs := make([]error, len(l.state.Nodes))
@@ -179,13 +201,16 @@ func (l *Lab) upSwitch(ctx context.Context) error {
 	if err := l.save(); err != nil {
 		return err
 	}
-	if err := b.script(ctx, fmt.Sprintf(`
+	addresses := ""
+	for _, s := range l.state.Servers {
+		addresses += fmt.Sprintf("ip address add %s/24 dev mgmt\n", s.MgmtIP)
+	}
+	if err := b.script(ctx, `
 for br in mgmt underlay; do
 	ip link add $br type bridge
 	ip link set $br up
 done
-ip address add %s/24 dev mgmt
-`, mgmtServer)); err != nil {
+`+addresses); err != nil {
 		return err
 	}
 	_, err = hostRun(ctx, "ip", "netns", "attach", l.switchNetns(), fmt.Sprint(b.pid))
@@ -251,7 +276,9 @@ func (l *Lab) Down(ctx context.Context) error {
 	for _, n := range l.state.Nodes {
 		errs = append(errs, l.box(n).kill(ctx))
 	}
-	errs = append(errs, l.serverBox().kill(ctx))
+	for _, s := range l.state.Servers {
+		errs = append(errs, l.serverBox(s).kill(ctx))
+	}
 	errs = append(errs, (&box{name: "switch", dir: filepath.Join(l.state.Dir, "switch"), pid: l.state.SwitchPID}).kill(ctx))
 	if _, err := os.Stat(filepath.Join("/run/netns", l.switchNetns())); err == nil {
 		_, err := hostRun(ctx, "ip", "netns", "delete", l.switchNetns())
@@ -301,9 +328,12 @@ func (l *Lab) StartAgent(ctx context.Context, name string) error {
 	if len(n.Types) > 0 {
 		types = join(n.Types)
 	}
+	var servers []string
+	for _, s := range l.state.Servers {
+		servers = append(servers, fmt.Sprintf("%s:%d", s.MgmtIP, southboundPort))
+	}
 	argv := []string{
-		l.state.Exe, "agent", "--host", n.Name, "--roles", join(n.Roles),
-		"--server", fmt.Sprintf("%s:%d", mgmtServer, southboundPort),
+		l.state.Exe, "agent", "--host", n.Name, "--roles", join(n.Roles), "--server", join(servers),
 		"--tunnel-ip", n.TunnelIP.String(), "--tunnel-types", types, "--state-dir", "/var/lib/baryon",
 	}
 	if n.Plug == PlugHybrid {
@@ -311,7 +341,7 @@ func (l *Lab) StartAgent(ctx context.Context, name string) error {
 	}
 	token := filepath.Join(b.dir, "lib", "join-token")
 	if _, err := os.Stat(token); errors.Is(err, os.ErrNotExist) {
-		text, err := hostRun(ctx, l.state.Exe, "node", "token", "--data-dir", l.serverData(), "--host", n.Name)
+		text, err := hostRun(ctx, l.state.Exe, "node", "token", "--data-dir", l.serverData(l.state.Servers[0]), "--host", n.Name)
 		if err != nil {
 			return err
 		}
@@ -332,6 +362,23 @@ func (l *Lab) StopAgent(ctx context.Context, name string, sig syscall.Signal) er
 		return err
 	}
 	return l.box(n).stop(ctx, ServiceAgent, sig)
+}
+
+// RestartAgent ends a node's agent with the signal, starts it again and waits until it is in sync with a server.
+func (l *Lab) RestartAgent(ctx context.Context, name string, sig syscall.Signal) error {
+	if err := l.StopAgent(ctx, name, sig); err != nil {
+		return err
+	}
+	if err := l.StartAgent(ctx, name); err != nil {
+		return err
+	}
+	return l.WaitSync(ctx, name)
+}
+
+// WaitSync waits until a node's agent has everything applied that a server wants.
+func (l *Lab) WaitSync(ctx context.Context, name string) error {
+	_, err := l.Run(ctx, name, l.state.Exe, "agent", "status", "--wait", "1m")
+	return err
 }
 
 // Command makes a command that runs on a node, with the node's network, mounts, host name and processes.

@@ -21,55 +21,62 @@ import (
 // ServiceServer is the name of the server among the services of its box.
 const ServiceServer = "server"
 
-func (l *Lab) serverBox() *box {
-	return &box{name: "server", dir: filepath.Join(l.state.Dir, "server"), pid: l.state.ServerPID}
+func (l *Lab) serverBox(s *serverState) *box {
+	return &box{name: s.Name, dir: filepath.Join(l.state.Dir, s.Name), pid: s.PID}
 }
 
-func (l *Lab) serverData() string { return filepath.Join(l.state.Dir, "server", "data") }
+func (l *Lab) serverData(s *serverState) string { return filepath.Join(l.state.Dir, s.Name, "data") }
 
-// CloudsFile is the clouds.yaml that the server wrote; the cloud's name in it is "baryon".
-func (l *Lab) CloudsFile() string { return filepath.Join(l.serverData(), "clouds.yaml") }
+// CloudsFile is the clouds.yaml that the first server wrote; the cloud's name in it is "baryon".
+func (l *Lab) CloudsFile() string {
+	return filepath.Join(l.serverData(l.state.Servers[0]), "clouds.yaml")
+}
 
-// OpenRC is the shell file that the server wrote for the openstack command.
-func (l *Lab) OpenRC() string { return filepath.Join(l.serverData(), "openrc") }
+// OpenRC is the shell file that the first server wrote for the openstack command.
+func (l *Lab) OpenRC() string { return filepath.Join(l.serverData(l.state.Servers[0]), "openrc") }
 
-// StartServer starts the server and waits until it is ready.
-func (l *Lab) StartServer(ctx context.Context) error {
-	if l.state.ServerPID == 0 {
-		b, err := newBox(ctx, l.state.Exe, "server", filepath.Join(l.state.Dir, "server"), false, nil)
+// ServerURL is the base of the i-th server's networking API.
+func (l *Lab) ServerURL(i int) string { return "http://" + l.state.Servers[i].API }
+
+// ServerLog is the i-th server's log file.
+func (l *Lab) ServerLog(i int) string {
+	return filepath.Join(l.state.Dir, l.state.Servers[i].Name, "log", "server.log")
+}
+
+// StartServer starts the i-th server and waits until it is ready.
+func (l *Lab) StartServer(ctx context.Context, i int) error {
+	s := l.state.Servers[i]
+	if s.PID == 0 {
+		b, err := newBox(ctx, l.state.Exe, s.Name, filepath.Join(l.state.Dir, s.Name), false, nil)
 		if err != nil {
 			return err
 		}
-		l.state.ServerPID = b.pid
+		s.PID = b.pid
 		if err := l.save(); err != nil {
 			return err
 		}
 	}
-	b := l.serverBox()
 	argv := []string{
-		l.state.Exe, "server", "--data-dir", l.serverData(),
-		"--api-listen", l.state.APIListen, "--identity-listen", l.state.IDListen,
-		"--southbound-listen", fmt.Sprintf("%s:%d", mgmtServer, southboundPort), "--southbound-netns", l.switchNetns(),
+		l.state.Exe, "server", "--data-dir", l.serverData(s), "--api-listen", s.API, "--identity-listen", s.Identity,
+		"--southbound-listen", fmt.Sprintf("%s:%d", s.MgmtIP, southboundPort), "--southbound-netns", l.switchNetns(),
 	}
-	err := b.start(ctx, Service{
-		Name: ServiceServer, Argv: append(argv, l.state.ServerFlags...), Log: filepath.Join(b.dir, "log", "server.log"),
-	})
+	err := l.serverBox(s).start(ctx, Service{Name: ServiceServer, Argv: append(argv, l.state.ServerFlags...), Log: l.ServerLog(i)})
 	if err != nil {
 		return err
 	}
-	return l.waitServer(ctx)
+	return l.waitServer(ctx, i)
 }
 
-// StopServer ends the server with the signal.
-func (l *Lab) StopServer(ctx context.Context, sig syscall.Signal) error {
-	return l.serverBox().stop(ctx, ServiceServer, sig)
+// StopServer ends the i-th server with the signal.
+func (l *Lab) StopServer(ctx context.Context, i int, sig syscall.Signal) error {
+	return l.serverBox(l.state.Servers[i]).stop(ctx, ServiceServer, sig)
 }
 
-func (l *Lab) waitServer(ctx context.Context) error {
+func (l *Lab) waitServer(ctx context.Context, i int) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.state.APIListen+"/readyz", nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.ServerURL(i)+"/readyz", nil)
 		if err != nil {
 			return err
 		}
@@ -81,10 +88,10 @@ func (l *Lab) waitServer(ctx context.Context) error {
 				return nil
 			}
 		}
-		list, serr := l.serverBox().services(ctx)
+		list, serr := l.serverBox(l.state.Servers[i]).services(ctx)
 		for _, s := range list {
 			if serr == nil && s.Name == ServiceServer && !s.Running {
-				return fmt.Errorf("the server ended: %s\n%s", s.Exit, tail(filepath.Join(l.state.Dir, "server", "log", "server.log"), 15))
+				return fmt.Errorf("the server ended: %s\n%s", s.Exit, tail(l.ServerLog(i), 15))
 			}
 		}
 		select {

@@ -15,9 +15,12 @@ type NodeStatus struct {
 	Services []ServiceStatus // sorted by name
 }
 
-// Status asks every node for its services; the server's come first, as node "server".
+// Status asks every node for its services; the servers come first.
 func (l *Lab) Status(ctx context.Context) []NodeStatus {
-	list := []NodeStatus{boxStatus(ctx, l.serverBox(), Node{Name: "server"}, mgmtServer)}
+	var list []NodeStatus
+	for _, s := range l.state.Servers {
+		list = append(list, boxStatus(ctx, l.serverBox(s), Node{Name: s.Name}, netip.Addr{}))
+	}
 	for _, n := range l.state.Nodes {
 		list = append(list, boxStatus(ctx, l.box(n), n.Node, n.TunnelIP))
 	}

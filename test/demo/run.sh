@@ -44,7 +44,7 @@ finish() {
 		cat <<-TXT
 
 			The lab is still up.  To use it:
-			  . /var/lib/baryon-lab/demo/server/data/openrc      # then: openstack port list …
+			  . /var/lib/baryon-lab/demo/server1/data/openrc      # then: openstack port list …
 			  $LAB status
 			  $LAB exec cmp1 -- ovs-ofctl dump-flows br-int
 			  $LAB guest exec vm-1 -- ping 200.0.0.1
@@ -78,7 +78,7 @@ up=$?
 rm -f "$topology"
 cat "$log"
 [ $up = 0 ] || exit 1
-. /var/lib/baryon-lab/demo/server/data/openrc
+. /var/lib/baryon-lab/demo/server1/data/openrc
 run openstack network agent list
 agents=$(openstack network agent list -f value -c Host -c Alive | sort -u)
 check "every node's agents are alive" test "$(grep -c True <<<"$agents")" = 3

@@ -66,7 +66,7 @@ func sharedLab(t *testing.T) *world {
 			{Name: "cmp1", Roles: []string{"compute"}, Plug: lab.PlugHybrid},
 			{Name: "cmp2", Roles: []string{"compute"}},
 			{Name: "cmp3", Roles: []string{"compute"}},
-		}})
+		}}, 1)
 	})
 	if shared.err != nil {
 		t.Fatal(shared.err)
@@ -75,10 +75,10 @@ func sharedLab(t *testing.T) *world {
 }
 
 // ownLab is a lab that the test may break.
-func ownLab(t *testing.T, name string, top lab.Topology, serverFlags ...string) *world {
+func ownLab(t *testing.T, name string, top lab.Topology, servers int, serverFlags ...string) *world {
 	t.Helper()
 	testkit.NeedRoot(t)
-	l, err := bringUp(t.Context(), name, top, serverFlags...)
+	l, err := bringUp(t.Context(), name, top, servers, serverFlags...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,15 +108,19 @@ func newWorld(t *testing.T, l *lab.Lab) *world {
 	return w
 }
 
-func bringUp(ctx context.Context, name string, top lab.Topology, serverFlags ...string) (*lab.Lab, error) {
+func bringUp(ctx context.Context, name string, top lab.Topology, servers int, serverFlags ...string) (*lab.Lab, error) {
 	exe := os.Getenv("BARYON_BIN")
 	if exe == "" {
 		return nil, fmt.Errorf("BARYON_BIN names no binary; run: make e2e")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
+	addrs := make([]lab.ServerAddr, servers)
+	for i := range addrs {
+		addrs[i] = lab.ServerAddr{API: freePort(), Identity: freePort()}
+	}
 	return lab.Up(ctx, lab.Config{
-		Name: name, Dir: lab.DefaultDir(name), Exe: exe, APIListen: freePort(), IDListen: freePort(),
+		Name: name, Dir: lab.DefaultDir(name), Exe: exe, Servers: addrs,
 		Topology: top, ServerFlags: serverFlags,
 	})
 }
@@ -383,7 +387,7 @@ func (w *world) dump() {
 		}
 		w.logTail(filepath.Join(w.LogDir(n.Name), "agent.log"))
 	}
-	w.logTail(filepath.Join(w.Dir(), "server", "log", "server.log"))
+	w.logTail(w.ServerLog(0))
 }
 
 func (w *world) logTail(path string) {
