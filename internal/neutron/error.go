@@ -15,6 +15,7 @@ const (
 	ClassConflict                  // 409
 	ClassPrecondition              // 412
 	ClassUnavailable               // 503
+	ClassInternal                  // 500, with a message fit for the client
 )
 
 // Error is an answer of the API.  Type is Neutron's exception class name, Message is a sentence in Neutron's style.
@@ -45,6 +46,9 @@ func NotFound(typ, format string, a ...any) *Error { return newError(ClassNotFou
 // Conflict makes a 409 answer.
 func Conflict(typ, format string, a ...any) *Error { return newError(ClassConflict, typ, format, a) }
 
+// Internal makes a 500 answer whose message the client may read.
+func Internal(typ, format string, a ...any) *Error { return newError(ClassInternal, typ, format, a) }
+
 // Unavailable makes a 503 answer.
 func Unavailable(typ, format string, a ...any) *Error {
 	return newError(ClassUnavailable, typ, format, a)
@@ -53,3 +57,6 @@ func Unavailable(typ, format string, a ...any) *Error {
 func newError(c Class, typ, format string, a []any) *Error {
 	return &Error{Class: c, Type: typ, Message: fmt.Sprintf(format, a...)}
 }
+
+// Temporary tells whether the same request may succeed later without anybody changing anything.
+func (e *Error) Temporary() bool { return e.Class == ClassUnavailable }

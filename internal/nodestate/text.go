@@ -23,6 +23,9 @@ func Sort(records []Record) {
 	slices.SortFunc(records, func(a, b Record) int { return a.Key().Compare(b.Key()) })
 }
 
+// SortKeys orders keys, in place.
+func SortKeys(keys []Key) { slices.SortFunc(keys, Key.Compare) }
+
 // Equal tells whether two records say the same.  nil equals only nil; an empty list equals a missing one.
 func Equal(a, b Record) bool {
 	if a == nil || b == nil {
@@ -46,7 +49,7 @@ func Diff(old, new []Record) (upserts []Record, deletes []Key) {
 		}
 	}
 	Sort(upserts)
-	slices.SortFunc(deletes, Key.Compare)
+	SortKeys(deletes)
 	return upserts, deletes
 }
 

@@ -113,8 +113,8 @@ func hostToProto(v *nodestate.DHCPHost) *pb.DHCPHost {
 }
 
 func instanceToProto(v *nodestate.Instance) *pb.Instance {
-	return &pb.Instance{Id: v.ID, ProjectId: v.ProjectID, Name: v.Name, PublicKeys: v.PublicKeys, UserData: v.UserData, Meta: v.Meta,
-		Zone: v.Zone}
+	return &pb.Instance{Id: clean(v.ID), ProjectId: clean(v.ProjectID), Name: clean(v.Name), PublicKeys: cleanMap(v.PublicKeys),
+		UserData: v.UserData, Meta: cleanMap(v.Meta), Zone: clean(v.Zone)}
 }
 
 func instanceFromProto(v *pb.Instance) nodestate.Instance {
@@ -123,9 +123,9 @@ func instanceFromProto(v *pb.Instance) nodestate.Instance {
 }
 
 func infoToProto(v *nodestate.NodeInfo) *pb.NodeInfo {
-	return &pb.NodeInfo{Host: v.Host, Roles: v.Roles, TunnelIp: v.TunnelIP.AsSlice(), TunnelTypes: v.TunnelTypes,
-		BridgeMappings: v.BridgeMappings, DatapathType: v.DatapathType, HybridPlug: v.HybridPlug, Version: v.Version,
-		AvailabilityZone: v.AvailabilityZone}
+	return &pb.NodeInfo{Host: clean(v.Host), Roles: cleanList(v.Roles), TunnelIp: v.TunnelIP.AsSlice(),
+		TunnelTypes: cleanList(v.TunnelTypes), BridgeMappings: cleanMap(v.BridgeMappings), DatapathType: clean(v.DatapathType),
+		HybridPlug: v.HybridPlug, Version: clean(v.Version), AvailabilityZone: clean(v.AvailabilityZone)}
 }
 
 func infoFromProto(v *pb.NodeInfo) (nodestate.NodeInfo, error) {
