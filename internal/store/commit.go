@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -21,14 +20,8 @@ const gateSize = 512
 // many short ones.
 const exclusiveAfter = 3
 
-// plan is a transaction ready for etcd.
-type plan struct {
-	cmps   []clientv3.Cmp
-	ops    []clientv3.Op
-	absent []string        // guards that the transaction needs and that do not exist yet
-	sent   map[string]sent // rows by etcd key
-	taken  *UniqueError    // a unique value that the snapshot shows as held by another row
-}
+// diagnoseEvery is how many conflicts pass between checks for conditions that can never hold.
+const diagnoseEvery = 16
 
 // Update runs f in a transaction and commits it; rev is the revision of the commit, and the caller's next Snapshot shows it.  If f
 // wrote nothing there is nothing to commit, and rev is that of the state f saw.
@@ -42,7 +35,7 @@ func (s *Store) Update(ctx context.Context, f func(tx Tx) error) (rev int64, err
 	fresh := !s.external // a snapshot at min shows everything acknowledged before the call
 	conflicts := 0
 	for {
-		out, err := s.attempt(ctx, f, min, fresh, conflicts >= exclusiveAfter)
+		out, err := s.attempt(ctx, f, min, fresh, conflicts)
 		switch {
 		case err == nil && !out.again:
 			if out.committed {
@@ -70,9 +63,9 @@ type outcome struct {
 }
 
 // attempt runs f once and tries to commit.
-func (s *Store) attempt(ctx context.Context, f func(tx Tx) error, min int64, fresh, alone bool) (outcome, error) {
+func (s *Store) attempt(ctx context.Context, f func(tx Tx) error, min int64, fresh bool, conflicts int) (outcome, error) {
 	weight := int64(1)
-	if alone {
+	if conflicts >= exclusiveAfter {
 		weight = gateSize
 	}
 	if err := s.gate.Acquire(ctx, weight); err != nil {
@@ -103,7 +96,11 @@ func (s *Store) attempt(ctx context.Context, f func(tx Tx) error, min int64, fre
 	if len(p.absent) > 0 {
 		return s.makeGuards(ctx, p.absent)
 	}
-	return s.commit(ctx, p)
+	out, err := s.commit(ctx, p)
+	if err == nil && out.conflict && conflicts%diagnoseEvery == diagnoseEvery-1 {
+		err = s.diagnose(ctx, p)
+	}
+	return out, err
 }
 
 // verdict ends an attempt that commits nothing: f failed, wrote nothing, or wants a value that is taken.  The answer counts only
@@ -129,306 +126,123 @@ func (s *Store) verdict(ctx context.Context, x *tx, p *plan, ferr error, fresh b
 
 // commit sends the transaction and waits until the replica shows it.
 func (s *Store) commit(ctx context.Context, p *plan) (outcome, error) {
-	for k, v := range p.sent {
-		s.pending.add(k, v)
-	}
-	defer func() {
-		for k, v := range p.sent {
-			s.pending.drop(k, v.raw)
-		}
-	}()
-	resp, err := s.txn(ctx, p.cmps, p.ops)
+	s.pending.add(p.sent)
+	defer s.pending.drop(p.sent)
+	resp, resent, err := s.send(ctx, p.conds, p.ops)
 	if err != nil {
 		return outcome{}, fmt.Errorf("commit transaction: %w", err)
 	}
-	if !resp.Succeeded {
-		return outcome{rev: resp.Header.Revision, again: true, conflict: true, fresh: true}, nil
-	}
 	rev := resp.Header.Revision
 	if _, err := s.waitFor(ctx, rev); err != nil {
+		if !resp.Succeeded && !resent {
+			return outcome{}, fmt.Errorf("wait for revision %d: %w", rev, err)
+		}
 		return outcome{}, fmt.Errorf("wait for own revision %d: %w", rev, errors.Join(err, ErrUnknown))
 	}
-	return outcome{rev: rev, committed: true}, nil
+	switch {
+	case resp.Succeeded:
+		return outcome{rev: rev, committed: true}, nil
+	case resent && p.landed.Load() != 0:
+		// The first copy was applied, only its answer was lost.
+		return outcome{rev: p.landed.Load(), committed: true}, nil
+	case resent && len(p.sent) == 0:
+		return outcome{}, fmt.Errorf("commit transaction: %w", ErrUnknown) // only deletes: nothing tells whose they were
+	}
+	return outcome{rev: rev, again: true, conflict: true, fresh: true}, nil
 }
 
 // makeGuards creates guards that a transaction needs and asks for another run: from the guards' revision on, every writer to the
 // guarded sets shows.
 func (s *Store) makeGuards(ctx context.Context, keys []string) (outcome, error) {
-	cmps := make([]clientv3.Cmp, len(keys))
+	conds := make([]cond, len(keys))
 	ops := make([]clientv3.Op, len(keys))
 	for i, k := range keys {
-		cmps[i] = clientv3.Compare(clientv3.ModRevision(k), "=", 0)
+		conds[i] = cond{k, 0}
 		ops[i] = clientv3.OpPut(k, "")
 	}
-	resp, err := s.txn(ctx, cmps, ops)
+	resp, _, err := s.send(ctx, conds, ops)
 	if err != nil {
 		return outcome{}, fmt.Errorf("create guards: %w", err)
 	}
 	return outcome{rev: resp.Header.Revision, again: true, fresh: true}, nil
 }
 
-// txn sends one transaction to etcd.
-func (s *Store) txn(ctx context.Context, cmps []clientv3.Cmp, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
-	tctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
+// send sends one transaction to etcd until it gets an answer.  A transaction whose answer was lost is sent again as it is: its
+// conditions hold at most once, because each row that it writes is one of them, so it cannot be applied twice.  resent tells
+// that this happened, so that "not applied" may mean "applied the first time".
+func (s *Store) send(ctx context.Context, conds []cond, ops []clientv3.Op) (resp *clientv3.TxnResponse, resent bool, err error) {
+	cmps := compares(conds)
 	for {
-		resp, err := s.client.Txn(tctx).If(cmps...).Then(ops...).Commit()
+		tctx, cancel := context.WithTimeout(ctx, requestTimeout)
+		resp, err = s.client.Txn(tctx).If(cmps...).Then(ops...).Commit()
+		cancel()
 		switch {
 		case err == nil:
-			return resp, nil
+			return resp, resent, nil
 		case s.ctx.Err() != nil:
-			return nil, errors.Join(ErrClosed, ErrUnknown)
-		case errors.Is(err, rpctypes.ErrTooManyRequests):
-			// refused before it was proposed
-			select {
-			case <-time.After(retryPause):
-				continue
-			case <-tctx.Done():
-				return nil, tctx.Err()
-			}
-		case errors.Is(err, rpctypes.ErrTooManyOps):
-			return nil, fmt.Errorf("%d conditions and %d writes are more than the etcd cluster allows; start its members with --max-txn-ops=%d: %w",
-				len(cmps), len(ops), maxTxnOps, err)
-		case errors.Is(err, rpctypes.ErrRequestTooLarge):
-			return nil, fmt.Errorf("transaction is larger than the etcd cluster allows; start its members with --max-request-bytes=%d: %w",
-				maxRequestBytes, err)
-		case errors.Is(err, rpctypes.ErrNoSpace):
-			return nil, fmt.Errorf("etcd's space quota is used up; compact and defragment it, then disarm the alarm: %w", err)
-		case definite(err):
-			return nil, err
+			return nil, resent, errors.Join(s.closedErr(), ErrUnknown)
+		case ctx.Err() != nil:
+			return nil, resent, errors.Join(ctx.Err(), ErrUnknown)
 		}
-		return nil, errors.Join(err, ErrUnknown)
+		refused, final := explain(err, len(conds), len(ops))
+		switch {
+		case final != nil && resent:
+			return nil, resent, errors.Join(final, ErrUnknown)
+		case final != nil:
+			return nil, resent, final
+		case !refused:
+			s.log.Warn("answer of etcd lost, will send again", "err", err)
+			resent = true
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+			return nil, resent, errors.Join(ctx.Err(), ErrUnknown)
+		case <-s.done:
+			return nil, resent, errors.Join(s.closedErr(), ErrUnknown)
+		}
 	}
 }
 
-// definite tells whether an error says that etcd did not apply the transaction.
-func definite(err error) bool {
+// explain sorts etcd's errors: refused says that the transaction was not applied; final is an error that trying again cannot cure.
+func explain(err error, conds, ops int) (refused bool, final error) {
+	switch {
+	case errors.Is(err, rpctypes.ErrTooManyOps):
+		return true, fmt.Errorf("%d conditions and %d writes are more than the etcd cluster allows; start its members with --max-txn-ops=%d: %w",
+			conds, ops, maxTxnOps, err)
+	case errors.Is(err, rpctypes.ErrRequestTooLarge):
+		return true, fmt.Errorf("transaction is larger than the etcd cluster allows; start its members with --max-request-bytes=%d: %w",
+			maxRequestBytes, err)
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return true, fmt.Errorf("etcd's space quota is used up; compact and defragment it, then disarm the alarm: %w", err)
+	}
 	for _, e := range []error{
-		rpctypes.ErrPermissionDenied, rpctypes.ErrUserEmpty, rpctypes.ErrAuthFailed, rpctypes.ErrInvalidAuthToken,
-		rpctypes.ErrNoLeader, rpctypes.ErrNotCapable, rpctypes.ErrEmptyKey, rpctypes.ErrDuplicateKey, rpctypes.ErrKeyNotFound,
+		rpctypes.ErrPermissionDenied, rpctypes.ErrUserEmpty, rpctypes.ErrAuthFailed, rpctypes.ErrCorrupt,
+		rpctypes.ErrEmptyKey, rpctypes.ErrDuplicateKey, rpctypes.ErrKeyNotFound,
 	} {
 		if errors.Is(err, e) {
-			return true
+			return true, err
 		}
 	}
-	return false
+	return errors.Is(err, rpctypes.ErrTooManyRequests) || errors.Is(err, rpctypes.ErrNoLeader), nil
 }
 
-// plan turns what the transaction read and wrote into conditions and operations.
-func (x *tx) plan() (*plan, error) {
-	p := &plan{sent: make(map[string]sent, len(x.writes))}
-	pl := &planner{x: x, p: p, uniques: map[uniqueRef]string{}, touched: map[string]struct{}{}}
-	for i := range x.writes {
-		if err := pl.row(&x.writes[i]); err != nil {
-			return nil, err
-		}
-	}
-	for i := range x.writes {
-		if err := pl.claims(&x.writes[i]); err != nil {
-			return nil, err
-		}
-	}
-	pl.uniqueOps()
-	pl.reads()
-	return p, nil
-}
-
-// planner builds a plan.
-type planner struct {
-	x       *tx
-	p       *plan
-	uniques map[uniqueRef]string // what a unique value's key shall hold; "" is deleted
-	order   []uniqueRef
-	touched map[string]struct{} // guards that are written or required absent
-}
-
-type uniqueRef struct {
-	def   *tableDef
-	index int
-	value string
-}
-
-func equals(key string, mod int64) clientv3.Cmp {
-	return clientv3.Compare(clientv3.ModRevision(key), "=", mod)
-}
-
-// row plans the row itself.  From here on the transaction's row is what its JSON says, as every other server will see it.
-func (pl *planner) row(w *write) error {
-	k := rowKey(w.def.name, w.key)
-	var mod int64
-	if w.old != nil {
-		mod = w.old.mod
-	}
-	pl.p.cmps = append(pl.p.cmps, equals(k, mod))
-	if w.val == nil {
-		if w.old != nil {
-			pl.p.ops = append(pl.p.ops, clientv3.OpDelete(k))
-		}
-	} else {
-		raw, err := json.Marshal(w.val)
+// diagnose looks for conditions that could never hold: keys of which etcd, at the very revision of the snapshot, says another
+// thing than the snapshot.  It happens when somebody edits our keys by hand or a row is unreadable; without it Update would run
+// for ever.
+func (s *Store) diagnose(ctx context.Context, p *plan) error {
+	for _, c := range p.conds {
+		resp, err := s.client.Get(ctx, c.key, clientv3.WithRev(p.base), clientv3.WithKeysOnly())
 		if err != nil {
-			return fmt.Errorf("encode row %s: %w", k, err)
+			return nil // compacted meanwhile, or etcd is away: nothing proved
 		}
-		if w.val, err = decodeRow(w.def, w.key, raw); err != nil {
-			return err
+		var mod int64
+		if len(resp.Kvs) > 0 {
+			mod = resp.Kvs[0].ModRevision
 		}
-		pl.p.sent[k] = sent{raw: raw, val: w.val}
-		pl.p.ops = append(pl.p.ops, clientv3.OpPut(k, string(raw)))
-	}
-	if w.val == nil && w.old == nil {
-		return nil
-	}
-	return pl.indexes(w)
-}
-
-// indexes touches the guards of every set that the row stands in or leaves, and gives up its unique values.
-func (pl *planner) indexes(w *write) error {
-	pl.touch(guardKey(w.def.name, "", ""))
-	for i, ix := range w.def.indexes {
-		if w.old != nil {
-			for _, v := range ix.values(w.old.val) {
-				if ix.unique {
-					pl.setUnique(uniqueRef{w.def, i, v}, "")
-				} else {
-					pl.touch(guardKey(w.def.name, ix.name, v))
-				}
-			}
-		}
-		if w.val == nil {
-			continue
-		}
-		for _, v := range ix.values(w.val) {
-			if err := checkKey("value of index "+w.def.name+"."+ix.name, v); err != nil {
-				return err
-			}
-			if !ix.unique {
-				pl.touch(guardKey(w.def.name, ix.name, v))
-			}
+		if mod != c.mod {
+			return fmt.Errorf("commit transaction: %s has revision %d in etcd and %d in memory: %w", c.key, mod, c.mod, ErrInconsistent)
 		}
 	}
 	return nil
-}
-
-// touch makes the commit show to everyone who has read the set behind a guard: a guard that exists is written, one that does not
-// exist must still not exist.
-func (pl *planner) touch(k string) {
-	if _, done := pl.touched[k]; done {
-		return
-	}
-	pl.touched[k] = struct{}{}
-	if pl.x.base.guardMod(k) == 0 {
-		pl.p.cmps = append(pl.p.cmps, equals(k, 0))
-		return
-	}
-	pl.p.ops = append(pl.p.ops, clientv3.OpPut(k, ""))
-}
-
-func (pl *planner) setUnique(u uniqueRef, key string) {
-	if _, ok := pl.uniques[u]; !ok {
-		pl.order = append(pl.order, u)
-	}
-	pl.uniques[u] = key
-}
-
-// claims takes the row's unique values, after all rows have given up theirs.
-func (pl *planner) claims(w *write) error {
-	if w.val == nil {
-		return nil
-	}
-	for i, ix := range w.def.indexes {
-		if !ix.unique {
-			continue
-		}
-		for _, v := range ix.values(w.val) {
-			u := uniqueRef{w.def, i, v}
-			owner, known := pl.uniques[u]
-			if !known {
-				if h := pl.x.base.holder(w.def, i, v); h != nil {
-					owner = h.key
-				}
-			}
-			if owner != "" && owner != w.key {
-				pl.taken(&UniqueError{Table: w.def.name, Index: ix.name, Value: v, Key: owner})
-				continue
-			}
-			pl.setUnique(u, w.key)
-		}
-	}
-	return nil
-}
-
-func (pl *planner) taken(e *UniqueError) {
-	if pl.p.taken == nil {
-		pl.p.taken = e
-	}
-}
-
-// uniqueOps writes the keys of the unique values that change hands.  A value that nobody held must still be free; one that was
-// held belongs to a row of this transaction, whose revision is a condition already.
-func (pl *planner) uniqueOps() {
-	for _, u := range pl.order {
-		k := uniqueKey(u.def.name, u.def.indexes[u.index].name, u.value)
-		key := pl.uniques[u]
-		held := ""
-		if h := pl.x.base.holder(u.def, u.index, u.value); h != nil {
-			held = h.key
-		}
-		switch {
-		case key == held:
-		case key == "":
-			pl.p.ops = append(pl.p.ops, clientv3.OpDelete(k))
-		default:
-			if held == "" {
-				pl.p.cmps = append(pl.p.cmps, equals(k, 0))
-			}
-			pl.p.ops = append(pl.p.ops, clientv3.OpPut(k, key))
-		}
-	}
-}
-
-// reads plans the conditions for what was only read.
-func (pl *planner) reads() {
-	x := pl.x
-	for r, mod := range x.reads {
-		if _, written := x.byRef[r]; !written {
-			pl.p.cmps = append(pl.p.cmps, equals(rowKey(x.base.schema.defs[r.ord].name, r.key), mod))
-		}
-	}
-	for f := range x.finds {
-		d := x.base.schema.defs[f.ord]
-		if f.index >= 0 && d.indexes[f.index].unique {
-			pl.readUnique(d, f)
-			continue
-		}
-		name := ""
-		if f.index >= 0 {
-			name = d.indexes[f.index].name
-		}
-		k := guardKey(d.name, name, f.value)
-		mod := x.base.guardMod(k)
-		if mod == 0 {
-			pl.p.absent = append(pl.p.absent, k)
-			continue
-		}
-		pl.p.cmps = append(pl.p.cmps, equals(k, mod))
-	}
-}
-
-// readUnique: the row that held the value must be unchanged, or the value still free.
-func (pl *planner) readUnique(d *tableDef, f findRef) {
-	h := pl.x.base.holder(d, f.index, f.value)
-	if h == nil {
-		u := uniqueRef{d, f.index, f.value}
-		if pl.uniques[u] == "" {
-			pl.p.cmps = append(pl.p.cmps, equals(uniqueKey(d.name, d.indexes[f.index].name, f.value), 0))
-		}
-		return
-	}
-	r := ref{d.ord, h.key}
-	if _, written := pl.x.byRef[r]; written {
-		return
-	}
-	if _, read := pl.x.reads[r]; !read {
-		pl.p.cmps = append(pl.p.cmps, equals(rowKey(d.name, h.key), h.mod))
-	}
 }

@@ -28,3 +28,7 @@ var ErrUnknown = errors.New("outcome unknown")
 
 // ErrFormat is returned once the data in etcd has a format newer than this program understands.
 var ErrFormat = errors.New("data was written by a newer version")
+
+// ErrInconsistent is returned by Update when etcd and the replica disagree about a key at one and the same revision: somebody has
+// edited the data by hand, or a row is unreadable (which is logged when it is seen).
+var ErrInconsistent = errors.New("data in etcd is inconsistent")

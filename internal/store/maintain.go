@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -23,9 +24,17 @@ func (s *Store) maintain() {
 	defer t.Stop()
 	compacted := s.cur.Load().rev
 	swept := time.Now()
+	var died <-chan struct{}
+	if !s.external {
+		died = s.back.server.Server.StopNotify()
+	}
 	for {
 		select {
 		case <-s.done:
+			return
+		case <-died:
+			s.log.Error("store stops: the embedded etcd has stopped")
+			s.fail(errEtcdDied)
 			return
 		case <-t.C:
 		}
@@ -45,6 +54,8 @@ func (s *Store) maintain() {
 	}
 }
 
+var errEtcdDied = errors.New("the embedded etcd has stopped")
+
 func (s *Store) compact(rev int64) error {
 	ctx, cancel := context.WithTimeout(s.ctx, requestTimeout)
 	defer cancel()
@@ -57,7 +68,7 @@ func (s *Store) compact(rev int64) error {
 func (s *Store) sweepGuards(ctx context.Context) error {
 	snap := s.cur.Load()
 	var ops []clientv3.Op
-	var cmps []clientv3.Cmp
+	var conds []cond
 	snap.guards.Ascend(func(g guard) bool {
 		table, index, value, ok := splitGuardKey(g.key)
 		d := s.schema.byName[table]
@@ -67,16 +78,16 @@ func (s *Store) sweepGuards(ctx context.Context) error {
 		if i, ok := d.byName[index]; ok && snap.count(d, i, value) > 0 {
 			return true
 		}
-		cmps = append(cmps, equals(g.key, g.mod))
+		conds = append(conds, cond{g.key, g.mod})
 		ops = append(ops, clientv3.OpDelete(g.key))
 		return true
 	})
 	for len(ops) > 0 {
 		n := min(len(ops), maxGuardsAtOnce)
-		if _, err := s.txn(ctx, cmps[:n], ops[:n]); err != nil {
+		if _, _, err := s.send(ctx, conds[:n], ops[:n]); err != nil {
 			return err
 		}
-		cmps, ops = cmps[n:], ops[n:]
+		conds, ops = conds[n:], ops[n:]
 	}
 	return nil
 }

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -20,28 +22,34 @@ const pageSize = 2000
 // maxDrain bounds how many watch responses become one batch.
 const maxDrain = 256
 
+// resyncTimeout bounds one complete read.
+const resyncTimeout = 2 * time.Minute
+
 // retryPause is the pause before a lost watch is started again.
 const retryPause = 100 * time.Millisecond
 
-// pending holds rows that this process has sent to etcd, so that the replica need not decode them again when they come back.  It
-// only spares work: a row is taken only when the bytes are the same.
+// pending holds rows that this process has sent to etcd, so that the replica need not decode them again when they come back.  A row
+// is taken only when the bytes are the same, so it only spares work, and tells a sender who lost the answer that it was applied.
 type pending struct {
 	mu   sync.Mutex
 	rows map[string]sent
 }
 
 type sent struct {
-	raw []byte
-	val any
+	raw    []byte
+	val    any
+	landed *atomic.Int64 // where the replica notes the revision
 }
 
-func (p *pending) add(key string, s sent) {
+func (p *pending) add(rows map[string]sent) {
 	p.mu.Lock()
-	p.rows[key] = s
+	for k, v := range rows {
+		p.rows[k] = v
+	}
 	p.mu.Unlock()
 }
 
-func (p *pending) take(key string, raw []byte) any {
+func (p *pending) take(key string, raw []byte, mod int64) any {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s, ok := p.rows[key]
@@ -49,14 +57,17 @@ func (p *pending) take(key string, raw []byte) any {
 		return nil
 	}
 	delete(p.rows, key)
+	s.landed.Store(mod)
 	return s.val
 }
 
-// drop forgets a row unless another transaction has sent one under the same key since.
-func (p *pending) drop(key string, raw []byte) {
+// drop forgets rows, but not those that another transaction has sent under the same key since.
+func (p *pending) drop(rows map[string]sent) {
 	p.mu.Lock()
-	if s, ok := p.rows[key]; ok && bytes.Equal(s.raw, raw) {
-		delete(p.rows, key)
+	for k, v := range rows {
+		if s, ok := p.rows[k]; ok && s.landed == v.landed {
+			delete(p.rows, k)
+		}
 	}
 	p.mu.Unlock()
 }
@@ -128,7 +139,7 @@ func (s *Store) applyPut(b *builder, kv *mvccpb.KeyValue) error {
 		if old := b.next.get(d, key); old != nil && old.mod == kv.ModRevision {
 			return nil
 		}
-		val := s.pending.take(k, kv.Value)
+		val := s.pending.take(k, kv.Value, kv.ModRevision)
 		if val == nil {
 			var err error
 			if val, err = decodeRow(d, key, kv.Value); err != nil {
@@ -176,27 +187,33 @@ func checkFormat(raw []byte) error {
 	if err != nil {
 		return fmt.Errorf("%s is %q, not a number: %w", formatKey, raw, ErrFormat)
 	}
-	if v > formatVersion {
-		return fmt.Errorf("%s is %d, this program reads up to %d: %w", formatKey, v, formatVersion, ErrFormat)
+	if v < 1 || v > formatVersion {
+		return fmt.Errorf("%s is %d, this program reads 1 to %d: %w", formatKey, v, formatVersion, ErrFormat)
 	}
 	return nil
 }
+
+// errRestored means that etcd's revision went back: somebody restored it from a backup.
+var errRestored = errors.New("etcd has gone back to an older state; restart this server")
 
 // replicate follows etcd until the store is closed.  It is the only writer of s.cur.
 func (s *Store) replicate() {
 	defer close(s.stopped)
 	lost := false
-	for s.ctx.Err() == nil {
+	for {
 		err := s.follow(&lost)
-		if s.ctx.Err() != nil {
-			return
+		if errors.Is(err, rpctypes.ErrCompacted) && s.ctx.Err() == nil {
+			s.log.Info("watch fell behind etcd's compaction, reading everything anew")
+			err = s.resync()
 		}
-		if errors.Is(err, ErrFormat) {
-			s.log.Error("store stops: upgrade this server", "err", err)
+		switch {
+		case s.ctx.Err() != nil:
+			return
+		case errors.Is(err, ErrFormat) || errors.Is(err, errRestored):
+			s.log.Error("store stops", "err", err)
 			s.fail(err)
 			return
-		}
-		if !lost {
+		case err != nil && !lost:
 			s.log.Warn("watch of etcd lost, will retry", "err", err)
 			lost = true
 		}
@@ -205,63 +222,77 @@ func (s *Store) replicate() {
 		case <-s.ctx.Done():
 			return
 		}
-		if err := s.resync(); err != nil && s.ctx.Err() == nil {
-			if errors.Is(err, ErrFormat) {
-				s.log.Error("store stops: upgrade this server", "err", err)
-				s.fail(err)
-				return
-			}
-			s.log.Debug("resync failed, will retry", "err", err)
-		}
 	}
 }
 
 // resync reads everything anew and publishes the difference as one batch.
 func (s *Store) resync() error {
-	ctx, cancel := context.WithTimeout(s.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(s.ctx, resyncTimeout)
 	defer cancel()
 	b, err := s.load(ctx, s.cur.Load(), false)
 	if err != nil {
 		return err
+	}
+	if b.next.rev < b.base.rev {
+		return errRestored
 	}
 	s.stats.resyncs.Add(1)
 	s.publish(b)
 	return nil
 }
 
-// follow watches from the current revision on and returns when the watch ends.
+// follow watches from the current revision on and returns when the watch ends.  A broken connection does not end it: etcd's client
+// resumes where it was.
 func (s *Store) follow(lost *bool) error {
 	ctx, cancel := context.WithCancel(s.watchCtx)
 	defer cancel()
-	ch := s.client.Watch(ctx, rangeFrom, clientv3.WithRange(rangeEnd), clientv3.WithRev(s.cur.Load().rev+1))
+	ch := s.client.Watch(ctx, rangeFrom, clientv3.WithRange(rangeEnd), clientv3.WithRev(s.cur.Load().rev+1), clientv3.WithCreatedNotify())
 	for {
 		resp, ok := <-ch
 		if !ok {
-			return errors.New("watch closed")
+			return errWatchClosed
+		}
+		if resp.Created && resp.Header.Revision < s.cur.Load().rev { // the member lags behind, or all of them went back
+			if rev, err := s.readRevision(); err == nil && rev < s.cur.Load().rev {
+				return errRestored
+			}
+		}
+		if *lost && resp.Err() == nil {
+			s.log.Info("watch of etcd is back", "rev", s.cur.Load().rev)
+			*lost = false
 		}
 		b := newBuilder(s.cur.Load())
 		err := s.applyResponse(b, resp)
 		for n := 0; err == nil && n < maxDrain; n++ {
-			select {
-			case more, ok := <-ch:
-				if !ok {
-					err = errors.New("watch closed")
-				} else {
-					err = s.applyResponse(b, more)
-				}
-				continue
-			default:
+			more, ok, ready := poll(ch)
+			if !ready {
+				break
 			}
-			break
+			if !ok {
+				err = errWatchClosed
+				break
+			}
+			err = s.applyResponse(b, more)
+		}
+		if errors.Is(err, ErrFormat) {
+			return err // half of a response is in b
 		}
 		s.publish(b)
 		if err != nil {
 			return err
 		}
-		if *lost {
-			s.log.Info("watch of etcd is back", "rev", s.cur.Load().rev)
-			*lost = false
-		}
+	}
+}
+
+var errWatchClosed = errors.New("watch closed")
+
+// poll receives what is there already.
+func poll(ch clientv3.WatchChan) (resp clientv3.WatchResponse, ok, ready bool) {
+	select {
+	case resp, ok = <-ch:
+		return resp, ok, true
+	default:
+		return resp, false, false
 	}
 }
 
