@@ -243,3 +243,9 @@ func Tables() []resource.AnyTable {
 		CatalogServiceTable, EndpointTable, RegionTable, AppCredentialTable, RevocationTable, TokenKeyTable,
 	}
 }
+
+// ActorKey is a value of the index "actor" of AssignmentTable.
+func ActorKey(actor, id string) string { return pair(actor, id) }
+
+// GrantKey is a value of the index "grant" of AssignmentTable: one actor on one scope.
+func GrantKey(actor, id string, s Scope) string { return grant(actor, id, s) }
