@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"net/http"
 
 	"baryon/internal/identity"
 	"baryon/internal/model"
@@ -11,14 +10,12 @@ import (
 	"baryon/internal/store"
 )
 
-// Authenticator tells who sends a request.  An error of any kind answers 401; its text is logged, never sent.
-type Authenticator interface {
-	Authenticate(ctx context.Context, r *http.Request) (*identity.Caller, error)
-}
-
-// Reader is what the API reads: one linearizable snapshot per request.
+// Reader is what the API reads (a *store.Store).
 type Reader interface {
+	// View gives a snapshot that shows every write acknowledged before the call, on any server.
 	View(ctx context.Context, f func(r store.Read) error) error
+	// Snapshot gives the newest local snapshot; it shows every write that returned on this server.
+	Snapshot() store.Read
 }
 
 // Services are the rules behind the routes.  Kinds serve collections; the interfaces serve what is no plain collection.  All of

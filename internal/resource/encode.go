@@ -4,6 +4,9 @@ import "slices"
 
 // Encoder writes rows as JSON objects: the selected attributes of a definition that the reader may see.  Safe for concurrent use.
 type Encoder[T any] struct {
+	// NeedsPresented says that rows must be presented before they are appended.
+	NeedsPresented bool
+
 	parts []part[T]
 }
 
@@ -26,6 +29,7 @@ func (d *Definition[T]) Encoder(fields []string, operator bool) *Encoder[T] {
 		if !wanted {
 			continue
 		}
+		e.NeedsPresented = e.NeedsPresented || a.Traits.Presented
 		e.add(a.Name, a.append)
 		if a.Traits.Alias != "" {
 			e.add(a.Traits.Alias, a.append)

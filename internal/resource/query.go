@@ -46,13 +46,7 @@ var control = []string{"fields", "limit", "marker", "page_reverse", "sort_key", 
 // ParseQuery reads a query string.  maxLimit bounds the size of a page; 0: no bound, and no paging unless asked for.
 func (d *Definition[T]) ParseQuery(params url.Values, maxLimit int) (*Query[T], error) {
 	q := &Query[T]{key: d.Table.Key, params: params, Marker: params.Get("marker")}
-	for _, f := range params["fields"] {
-		for f := range strings.SplitSeq(f, ",") {
-			if f != "" {
-				q.Fields = append(q.Fields, f)
-			}
-		}
-	}
+	q.Fields = Fields(params)
 	if err := q.parsePage(params, maxLimit); err != nil {
 		return nil, err
 	}
@@ -60,6 +54,19 @@ func (d *Definition[T]) ParseQuery(params url.Values, maxLimit int) (*Query[T], 
 		return nil, err
 	}
 	return q, d.parseFilters(q, params)
+}
+
+// Fields reads the attributes that a query string selects; none: all.
+func Fields(params url.Values) []string {
+	var fields []string
+	for _, list := range params["fields"] {
+		for f := range strings.SplitSeq(list, ",") {
+			if f != "" {
+				fields = append(fields, f)
+			}
+		}
+	}
+	return fields
 }
 
 func (q *Query[T]) parsePage(params url.Values, maxLimit int) error {

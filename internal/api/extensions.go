@@ -1,0 +1,81 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+
+	"baryon/internal/neutron"
+	"baryon/internal/resource"
+)
+
+// extension is one entry of /v2.0/extensions.  Alias, name and date are the published ones of the Networking API: clients and test
+// suites go by them.
+type extension struct {
+	alias, name, description, updated string
+}
+
+// extensions are what works, by alias.  A client that finds an alias here may rely on all of the extension.
+var extensions = []extension{
+	{"agent", "agent", "Agents of the nodes: list, show, disable, delete.", "2013-02-03T10:00:00-00:00"},
+	{"allowed-address-pairs", "Allowed Address Pairs", "Addresses that a port may use besides its own.", "2013-07-23T10:00:00-00:00"},
+	{"binding", "Port Binding", "The host that carries a port and how it is plugged there.", "2014-02-03T10:00:00-00:00"},
+	{"binding-extended", "Port Bindings Extended", "Several bindings of a port, one of them active.", "2017-07-17T10:00:00-00:00"},
+	{"dhcp_agent_scheduler", "DHCP Agent Scheduler", "Which DHCP agents serve a network.", "2013-02-07T10:00:00-00:00"},
+	{"dns-domain-ports", "dns_domain for ports", "A port's own DNS domain.", "2017-06-25T18:00:00-00:00"},
+	{"dns-integration", "DNS Integration", "DNS names of ports and networks.", "2015-08-15T18:00:00-00:00"},
+	{"empty-string-filtering", "Empty String Filtering Extension", "Lists can be filtered by the empty text.", "2018-05-01T10:00:00-00:00"},
+	{"external-net", "Neutron external network", "The attribute router:external of networks.", "2013-01-14T10:00:00-00:00"},
+	{"extra_dhcp_opt", "Neutron Extra DHCP options", "DHCP options of a port.", "2013-03-17T12:00:00-00:00"},
+	{"filter-validation", "Filter parameters validation", "Unknown filters are refused.", "2018-07-04T10:00:00-00:00"},
+	{"ip-substring-filtering", "IP address substring filtering", "Ports can be listed by a part of an address.", "2017-11-28T09:00:00-00:00"},
+	{"net-mtu", "Network MTU", "The MTU of a network.", "2015-03-25T10:00:00-00:00"},
+	{"net-mtu-writable", "Network MTU (writable)", "The MTU of a network can be set.", "2017-07-12T00:00:00-00:00"},
+	{"network-ip-availability", "Network IP Availability", "How many addresses of networks and subnets are in use.", "2015-09-24T00:00:00-00:00"},
+	{"pagination", "Pagination support", "Lists can be read page by page.", "2016-06-12T00:00:00-00:00"},
+	{"port-mac-address-regenerate", "Neutron Port MAC address regenerate", "mac_address null on update makes a new one.", "2018-05-03T10:00:00-00:00"},
+	{"port-security", "Port Security", "Filtering of a port's traffic can be turned off.", "2012-07-23T10:00:00-00:00"},
+	{"project-id", "project_id field enabled", "project_id beside tenant_id.", "2016-09-09T09:09:09-09:09"},
+	{"provider", "Provider Network", "How a network appears on the wire.", "2012-09-07T10:00:00-00:00"},
+	{"quota-check-limit", "Quota engine limit check", "A quota below what is in use can be refused.", "2021-09-08T16:00:00-00:00"},
+	{"quota_details", "Quota details management support", "What of its quotas a project uses.", "2017-02-10T10:00:00-00:00"},
+	{"quotas", "Quota management support", "Limits of projects.", "2012-07-29T10:00:00-00:00"},
+	{"revision-if-match", "If-Match constraints based on revision_number", "Changes on condition of a revision.", "2016-12-11T00:00:00-00:00"},
+	{"sorting", "Sorting support", "Lists can be sorted.", "2016-06-12T00:00:00-00:00"},
+	{"standard-attr-description", "standard-attr-description", "Objects have a description.", "2016-02-10T10:00:00-00:00"},
+	{"standard-attr-revisions", "Resource revision numbers", "Objects have a revision number.", "2016-04-11T10:00:00-00:00"},
+	{"standard-attr-tag", "Tag support for resources with standard attribute: port, subnet, network", "Objects have tags.", "2017-01-01T00:00:00-00:00"},
+	{"standard-attr-timestamp", "Resource timestamps", "Objects have times of creation and change.", "2016-09-12T10:00:00-00:00"},
+	{"subnet-dns-publish-fixed-ip", "Subnet DNS Publish Fixed IP", "A subnet's attribute dns_publish_fixed_ip.", "2019-09-12T10:00:00-00:00"},
+}
+
+// extensionRoutes are /extensions and /extensions/{alias}.
+func (s *server) extensionRoutes() []route {
+	return []route{
+		on("/extensions", map[string]handler{http.MethodGet: s.listExtensions}),
+		on("/extensions/{}", map[string]handler{http.MethodGet: s.showExtension}),
+	}
+}
+
+func (s *server) listExtensions(q *request) error {
+	return q.build(http.StatusOK, func(b []byte) []byte {
+		return append(resource.AppendList(append(b, `{"extensions":`...), extensions, appendExtension), '}')
+	})
+}
+
+func (s *server) showExtension(q *request) error {
+	alias := strings.ToLower(q.args[0])
+	for _, e := range extensions {
+		if e.alias == alias {
+			return sendOne(q, http.StatusOK, "extension", appendExtension, e)
+		}
+	}
+	return neutron.NotFound("ExtensionNotFound", "Extension with alias %s does not exist", resource.Show(q.args[0]))
+}
+
+func appendExtension(b []byte, e extension) []byte {
+	b = resource.AppendString(append(b, `{"alias":`...), e.alias)
+	b = resource.AppendString(append(b, `,"name":`...), e.name)
+	b = resource.AppendString(append(b, `,"description":`...), e.description)
+	b = resource.AppendString(append(b, `,"updated":`...), e.updated)
+	return append(b, `,"links":[]}`...)
+}
