@@ -210,3 +210,6 @@ func (s *Server) beat(ctx context.Context) {
 func spread(d time.Duration) time.Duration {
 	return d - d/10 + rand.N(d/5+1)
 }
+
+// Tables lists every table of this package, for the store.
+func Tables() []resource.AnyTable { return []resource.AnyTable{SessionTable} }
