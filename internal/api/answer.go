@@ -35,6 +35,9 @@ var (
 	errBusy     = &answer{http.StatusServiceUnavailable, "ServiceUnavailable", "The service is unavailable."}
 )
 
+// errAuthDown marks a request of which it could not be found out who sends it.
+var errAuthDown = errors.New("authenticator failed")
+
 func errMethod(method string) error {
 	return &answer{http.StatusMethodNotAllowed, "HTTPMethodNotAllowed",
 		"The method " + resource.Show(method) + " is not allowed for this resource."}
@@ -77,7 +80,7 @@ func explain(err error) (a *answer, known bool) {
 		return &answer{statusOf(rule.Class), rule.Type, rule.Message}, true
 	case errors.As(err, &large):
 		return errTooLarge, true
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, store.ErrClosed):
+	case errors.Is(err, errAuthDown), errors.Is(err, context.DeadlineExceeded), errors.Is(err, store.ErrClosed):
 		return errBusy, false
 	}
 	return errInternal, false

@@ -123,7 +123,7 @@ func (s *server) serve(q *request) error {
 	}
 	caller, err := s.Auth.Authenticate(q.Context(), q.Request)
 	if err != nil {
-		return err
+		return undecided(err)
 	}
 	own := *caller // it may be shared: keep our mark to ourselves
 	own.RequestID = q.id
@@ -142,6 +142,15 @@ func (s *server) serve(q *request) error {
 		return badRequest("Request body is not supported in DELETE")
 	}
 	return h(q)
+}
+
+// undecided lets a proven refusal pass as it is and makes every other failure of the authenticator a 503.
+func undecided(err error) error {
+	var denied *identity.UnauthorizedError
+	if errors.As(err, &denied) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errAuthDown, err)
 }
 
 // hasBody tells whether a request brings at least one byte of body.
