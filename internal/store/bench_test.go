@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -140,5 +141,30 @@ func BenchmarkCount(b *testing.B) {
 		if n := store.Count(s.Snapshot(), model.PortTable, "network", "11111111-2222-4333-8444-555555555555"); n != 10_000 {
 			b.Fatal(n)
 		}
+	}
+}
+
+// BenchmarkMemory reports what 10,000 ports cost in heap: the replica and what etcd keeps in memory.
+func BenchmarkMemory(b *testing.B) {
+	for b.Loop() {
+		heap := func() float64 {
+			runtime.GC()
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return float64(m.HeapAlloc) / (1 << 20)
+		}
+		empty := openBench(b)
+		before := heap()
+		s := openBench(b)
+		for i := range 10_000 {
+			_, err := s.Update(b.Context(), func(tx store.Tx) error { store.Put(tx, model.PortTable, benchPort(i)); return nil })
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(heap()-before, "heap-MB/10k-ports")
+		runtime.KeepAlive(empty)
+		runtime.KeepAlive(s)
 	}
 }

@@ -52,7 +52,7 @@ func openEmbedded(ctx context.Context, o Options) (*backend, error) {
 	cfg.TickMs, cfg.ElectionMs = 10, 100 // nobody to wait for: be leader at once
 	cfg.MaxTxnOps, cfg.MaxRequestBytes = maxTxnOps, maxRequestBytes
 	cfg.QuotaBackendBytes = quotaBytes
-	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 5000, 100 // nobody to catch up: keep little of the log in memory
+	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 5000, 10 // nobody to catch up: keep little of the log in memory
 	cfg.BackendBatchInterval = 100 * time.Millisecond
 	cfg.WarningApplyDuration, cfg.WarningUnaryRequestDuration = time.Second, 2*time.Second
 	cfg.EnableGRPCGateway = false

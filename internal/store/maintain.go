@@ -78,7 +78,7 @@ func (s *Store) sweepGuards(ctx context.Context) error {
 		if i, ok := d.byName[index]; ok && snap.count(d, i, value) > 0 {
 			return true
 		}
-		conds = append(conds, cond{g.key, g.mod})
+		conds = append(conds, cond(g))
 		ops = append(ops, clientv3.OpDelete(g.key))
 		return true
 	})

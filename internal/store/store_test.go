@@ -413,3 +413,84 @@ func TestClose(t *testing.T) {
 		t.Errorf("View: %v", err)
 	}
 }
+
+// What is read from Base is no condition: the transaction commits although another writer changed it.
+func TestBaseIsUnguarded(t *testing.T) {
+	k := newKit(t)
+	runs := 0
+	k.must(t, func(tx store.Tx) error {
+		runs++
+		base := store.Base(tx)
+		store.Get(base, k.p, "x")
+		childIDs(base, k.c, "parent", "n")
+		k.must(t, func(tx store.Tx) error {
+			store.Put(tx, k.p, &parent{ID: "x"})
+			store.Put(tx, k.c, &child{ID: "c", Parent: "n"})
+			return nil
+		})
+		store.Put(tx, k.p, &parent{ID: "y"})
+		if _, ok := store.Get(base, k.p, "y"); ok {
+			return errors.New("base shows the transaction's own write")
+		}
+		return nil
+	})
+	if runs != 1 {
+		t.Errorf("ran %d times", runs)
+	}
+}
+
+// Updates under way when the store closes end, one way or the other.
+func TestCloseUnderLoad(t *testing.T) {
+	p := parents()
+	s, err := store.Open(t.Context(), store.Options{Dir: t.TempDir(), Tables: []store.AnyTable{p}, UnsafeNoFsync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	started := make(chan struct{}, 1)
+	for w := range 8 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				_, err := s.Update(t.Context(), func(tx store.Tx) error {
+					store.Put(tx, p, &parent{ID: fmt.Sprintf("%d-%d", w, i)})
+					return nil
+				})
+				if err != nil {
+					if !errors.Is(err, store.ErrClosed) {
+						t.Errorf("ended with %v", err)
+					}
+					return
+				}
+				select {
+				case started <- struct{}{}:
+				default:
+				}
+			}
+		})
+	}
+	<-started
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+}
+
+func TestSchemaMistakes(t *testing.T) {
+	none := func(p *parent) []string { return nil }
+	key := func(p *parent) string { return p.ID }
+	for want, tables := range map[string][]store.AnyTable{
+		"listed twice":         {parents(), parents()},
+		"name is empty":        {resource.NewTable("", key)},
+		"want a-z":             {resource.NewTable("a/b", key)},
+		"two indexes named":    {resource.NewTable("a", key).Index("i", none).Unique("i", none)},
+		"index \"I\" of table": {resource.NewTable("a", key).Index("I", none)},
+	} {
+		_, err := store.Open(t.Context(), store.Options{Dir: t.TempDir(), Tables: tables})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	if _, err := store.Open(t.Context(), store.Options{}); err == nil {
+		t.Error("opened without directory and endpoints")
+	}
+}

@@ -191,3 +191,8 @@ func (x *tx) countOwn(d *tableDef, match func(any) bool) int {
 	}
 	return n
 }
+
+// Base is the snapshot that the transaction started from, for reads that need not hold at commit: a hint where to look, a list to
+// choose from.  They are no conditions of the commit and do not see the transaction's own writes.  What must hold is read from the
+// Tx itself, or held by a unique index.
+func Base(t Tx) Read { return t.tx().base }
