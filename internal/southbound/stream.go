@@ -69,10 +69,17 @@ func (sb southbound) Connect(stream grpc.BidiStreamingServer[pb.FromNode, pb.ToN
 	// Receiving has its own goroutine because only returning from here ends it; it ends the sending in turn.
 	ended := make(chan error, 1)
 	hello := make(chan *pb.Hello, 1)
+	attached := make(chan struct{})
 	go func() {
 		err := c.greeted(hello)
 		if err == nil {
-			err = c.receive()
+			// What follows the greeting is judged by what attach decides.
+			select {
+			case <-attached:
+				err = c.receive()
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
 		}
 		ended <- err
 		c.kick()
@@ -81,6 +88,7 @@ func (sb southbound) Connect(stream grpc.BidiStreamingServer[pb.FromNode, pb.ToN
 	select {
 	case h := <-hello:
 		s.attach(c, h)
+		close(attached)
 	case err := <-ended:
 		return err
 	case <-time.After(helloTimeout):
