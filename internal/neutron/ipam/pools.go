@@ -132,11 +132,11 @@ func Last(p netip.Prefix) netip.Addr {
 	return a
 }
 
-// DefaultGateway is the gateway of a subnet whose client named none: the first address after the network's for IPv4, the network
-// address itself for IPv6 (the subnet-router anycast address), the network address of a /31 or /32.
+// DefaultGateway is the gateway of a subnet whose client named none: the address after the network's for IPv4 (outside a /32), the
+// network address itself for IPv6 (the subnet-router anycast address).
 func DefaultGateway(p netip.Prefix) netip.Addr {
 	net := p.Masked().Addr()
-	if net.Is6() || p.Bits() >= 32 {
+	if net.Is6() {
 		return net
 	}
 	return net.Next()

@@ -35,7 +35,8 @@ func TestDefaults(t *testing.T) {
 		{"10.0.0.0/24", "192.0.2.1", []model.AddrRange{rng("10.0.0.1", "10.0.0.254")}, "10.0.0.1"},
 		{"10.0.0.0/30", "-", []model.AddrRange{rng("10.0.0.2", "10.0.0.2")}, "10.0.0.1"},
 		{"10.0.0.0/31", "", []model.AddrRange{rng("10.0.0.0", "10.0.0.1")}, "10.0.0.1"},
-		{"10.0.0.7/32", "", []model.AddrRange{rng("10.0.0.7", "10.0.0.7")}, "10.0.0.7"},
+		{"10.0.0.7/32", "", []model.AddrRange{rng("10.0.0.7", "10.0.0.7")}, "10.0.0.8"},
+		{"10.0.0.7/32", "-", []model.AddrRange{rng("10.0.0.7", "10.0.0.7")}, "10.0.0.8"},
 		{"fd00:a::/64", "-", []model.AddrRange{rng("fd00:a::1", "fd00:a::ffff:ffff:ffff:ffff")}, "fd00:a::"},
 		{"fd00:a::/64", "fd00:a::1", []model.AddrRange{rng("fd00:a::2", "fd00:a::ffff:ffff:ffff:ffff")}, "fd00:a::"},
 	} {

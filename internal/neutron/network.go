@@ -1,0 +1,253 @@
+package neutron
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"baryon/internal/identity"
+	"baryon/internal/model"
+	"baryon/internal/resource"
+	"baryon/internal/store"
+)
+
+// Device owners whose ports go with their network or subnet, without a word.
+var autoDeleteOwners = []string{model.OwnerDHCP, "network:distributed", "network:floatingip_agent_gateway"}
+
+func autoDelete(p *model.Port) bool { return slices.Contains(autoDeleteOwners, p.DeviceOwner) }
+
+// Networks are the rules of networks.
+func (s *Service) Networks() *Kind[model.Network] {
+	return &Kind[model.Network]{
+		Def:    model.Networks,
+		Create: s.createNetworks,
+		Update: s.updateNetwork,
+		Delete: s.deleteNetwork,
+		Visible: func(_ store.Read, c *identity.Caller, n *model.Network) bool {
+			return networkVisible(c, n)
+		},
+		Present: presentNetwork,
+	}
+}
+
+func presentNetwork(r store.Read, _ *identity.Caller, n *model.Network) *model.Network {
+	shown := *n
+	shown.Subnets = []model.ID{}
+	for sub := range store.Find(r, model.SubnetTable, "network", string(n.ID)) {
+		shown.Subnets = append(shown.Subnets, sub.ID)
+	}
+	return &shown
+}
+
+func (s *Service) createNetworks(
+	ctx context.Context, c *identity.Caller, in []*resource.Input[model.Network],
+) ([]*model.Network, error) {
+	o := s.newOp(c)
+	projects := make([]string, len(in))
+	for i, input := range in {
+		project, err := projectOf(c, input.Value.ProjectID)
+		if err != nil {
+			return nil, err
+		}
+		projects[i] = project
+		if err := checkCreateNetwork(c, project, input); err != nil {
+			return nil, err
+		}
+	}
+	o.claimAll(quotaNetwork, projects)
+	var made []*model.Network
+	err := o.run(ctx, s.types.segmentGates(), func(tx store.Tx) error {
+		made = made[:0]
+		if err := o.charge(tx); err != nil {
+			return err
+		}
+		for i, input := range in {
+			n, err := o.newNetwork(&input.Value, projects[i])
+			if err != nil {
+				return err
+			}
+			store.Put(tx, model.NetworkTable, n)
+			made = append(made, n)
+		}
+		return nil
+	})
+	return presented(s, c, made, presentNetwork, err)
+}
+
+func (o *op) newNetwork(v *model.Network, project string) (*model.Network, error) {
+	n := *v
+	o.fresh(&n.Standard, project)
+	seg, err := o.s.types.allocate(o, v.Segment)
+	if err != nil {
+		return nil, err
+	}
+	n.Segment = seg
+	n.MTU, err = o.s.types.checkMTU(seg.Type, v.MTU)
+	return &n, err
+}
+
+func checkCreateNetwork(c *identity.Caller, project string, in *resource.Input[model.Network]) error {
+	admin, v := c.IsAdmin(), &in.Value
+	return newCheck("create_network", c.CanWrite(project)).attrs([]setAttr{
+		{name: "shared", sent: v.Shared, allowed: admin},
+		{name: "router:external", sent: v.External, allowed: admin},
+		{name: "provider:network_type", sent: in.Has("provider:network_type"), allowed: admin},
+		{name: "provider:physical_network", sent: in.Has("provider:physical_network"), allowed: admin},
+		{name: "provider:segmentation_id", sent: in.Has("provider:segmentation_id"), allowed: admin},
+	})
+}
+
+func (s *Service) updateNetwork(
+	ctx context.Context, c *identity.Caller, id string, in *resource.Input[model.Network], ifMatch *int64,
+) (*model.Network, error) {
+	o := s.newOp(c)
+	var out *model.Network
+	err := o.run(ctx, nil, func(tx store.Tx) error {
+		old, err := getNetwork(tx, c, model.ID(id))
+		if err != nil {
+			return err
+		}
+		admin := c.IsAdmin()
+		err = newCheck("update_network", c.CanWrite(old.ProjectID)).attrs([]setAttr{
+			{name: "shared", sent: in.Has("shared"), allowed: admin},
+			{name: "router:external", sent: in.Has("router:external"), allowed: admin},
+			{name: "provider:network_type", sent: in.Has("provider:network_type"), allowed: admin},
+			{name: "provider:physical_network", sent: in.Has("provider:physical_network"), allowed: admin},
+			{name: "provider:segmentation_id", sent: in.Has("provider:segmentation_id"), allowed: admin},
+		})
+		if err != nil {
+			return err
+		}
+		if err := matchRevision(&old.Standard, ifMatch); err != nil {
+			return err
+		}
+		if segmentGiven(in.Has) {
+			return InvalidInput("Plugin does not support updating provider attributes")
+		}
+		out, err = o.changedNetwork(tx, old, in)
+		if err == nil {
+			store.Put(tx, model.NetworkTable, out)
+		}
+		return err
+	})
+	return one(s, c, out, presentNetwork, err)
+}
+
+func (o *op) changedNetwork(tx store.Tx, old *model.Network, in *resource.Input[model.Network]) (*model.Network, error) {
+	n, v := *old, &in.Value
+	set(in.Has("name"), &n.Name, v.Name)
+	set(in.Has("description"), &n.Description, v.Description)
+	set(in.Has("admin_state_up"), &n.AdminStateUp, v.AdminStateUp)
+	set(in.Has("shared"), &n.Shared, v.Shared)
+	set(in.Has("router:external"), &n.External, v.External)
+	set(in.Has("port_security_enabled"), &n.PortSecurityEnabled, v.PortSecurityEnabled)
+	set(in.Has("dns_domain"), &n.DNSDomain, v.DNSDomain)
+	if in.Has("mtu") {
+		mtu, err := o.s.types.checkMTU(n.Segment.Type, v.MTU)
+		if err != nil {
+			return nil, err
+		}
+		n.MTU = mtu
+	}
+	if old.Shared && !n.Shared && usedByOthers(tx, old) {
+		return nil, Conflict("InvalidSharedSetting",
+			"Unable to reconfigure sharing settings for network %s. Multiple tenants are using it.", n.Name)
+	}
+	o.touch(&n.Standard)
+	return &n, nil
+}
+
+// usedByOthers tells whether another project has a subnet or a port of its own on the network.
+func usedByOthers(tx store.Tx, n *model.Network) bool {
+	for sub := range store.Find(tx, model.SubnetTable, "network", string(n.ID)) {
+		if sub.ProjectID != n.ProjectID {
+			return true
+		}
+	}
+	for p := range store.Find(tx, model.PortTable, "network", string(n.ID)) {
+		if p.ProjectID != n.ProjectID && !strings.HasPrefix(p.DeviceOwner, "network:") {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Service) deleteNetwork(ctx context.Context, c *identity.Caller, id string, ifMatch *int64) error {
+	return s.newOp(c).run(ctx, nil, func(tx store.Tx) error {
+		n, err := getNetwork(tx, c, model.ID(id))
+		if err != nil {
+			return err
+		}
+		if err := newCheck("delete_network", c.CanWrite(n.ProjectID)).err(); err != nil {
+			return err
+		}
+		if err := matchRevision(&n.Standard, ifMatch); err != nil {
+			return err
+		}
+		ports := slices.Collect(store.Find(tx, model.PortTable, "network", id))
+		for _, p := range ports {
+			if !autoDelete(p) {
+				return Conflict("NetworkInUse", "Unable to complete operation on network %s. "+
+					"There are one or more ports still in use on the network, id for these ports is %s.", id, p.ID)
+			}
+		}
+		for _, p := range ports {
+			removePort(tx, p)
+		}
+		for _, sub := range slices.Collect(store.Find(tx, model.SubnetTable, "network", id)) {
+			store.Delete(tx, model.SubnetTable, string(sub.ID))
+		}
+		for _, b := range slices.Collect(store.Find(tx, model.DHCPBindingTable, "network", id)) {
+			store.Delete(tx, model.DHCPBindingTable, model.DHCPBindingTable.Key(b))
+		}
+		store.Delete(tx, model.NetworkTable, id)
+		return nil
+	})
+}
+
+// set changes a field that the client sent.
+func set[T any](sent bool, field *T, v T) {
+	if sent {
+		*field = v
+	}
+}
+
+// bumpNetwork raises the revision of a network of which a part has changed.
+func (o *op) bumpNetwork(tx store.Tx, n *model.Network) {
+	next := *n
+	o.touch(&next.Standard)
+	store.Put(tx, model.NetworkTable, &next)
+}
+
+// claimAll claims one of the resource for each entry of projects.
+func (o *op) claimAll(resourceName string, projects []string) {
+	count := map[string]int{}
+	for _, p := range projects {
+		count[p]++
+	}
+	for p, n := range count {
+		o.claim(p, resourceName, n)
+	}
+}
+
+// presented makes an answer of changed rows.
+func presented[T any](
+	s *Service, c *identity.Caller, list []*T, present func(store.Read, *identity.Caller, *T) *T, err error,
+) ([]*T, error) {
+	if err != nil {
+		return nil, err
+	}
+	r := s.st.Snapshot()
+	for i, row := range list {
+		list[i] = present(r, c, row)
+	}
+	return list, nil
+}
+
+// one is presented for a single row.
+func one[T any](s *Service, c *identity.Caller, row *T, present func(store.Read, *identity.Caller, *T) *T, err error) (*T, error) {
+	if err != nil {
+		return nil, err
+	}
+	return present(s.st.Snapshot(), c, row), nil
+}

@@ -1,0 +1,297 @@
+package neutron
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"baryon/internal/identity"
+	"baryon/internal/model"
+	"baryon/internal/neutron/alloc"
+	"baryon/internal/neutron/ipam"
+	"baryon/internal/store"
+)
+
+// op is one API call on its way into the store.  It holds what must not change when the store runs the transaction again (time,
+// ids, seeds, picked addresses), so that the transaction's function is pure.
+type op struct {
+	s      *Service
+	caller *identity.Caller
+	now    time.Time
+	seed   [2]uint64
+
+	alone   map[string]bool // gates that no other op is in
+	attempt int             // 0 on the first transaction, more when a picked value turned out to be taken by another server
+	rng     *rand.Rand      // the same sequence in each run of an attempt
+	snap    store.Read      // to see whether a pick is stale; never decides anything
+
+	ids     []model.ID
+	idsUsed int
+	addrs   picks[netip.Addr]
+	kept    []alloc.Item[netip.Addr] // held because the client chose them
+	tags    picks[uint32]
+	asked   map[uniqueValue]*Error // values the client asked for: the answer when they are taken
+	macs    map[string]bool        // drawn in this run, as values of "network_mac"
+	claims  []claim
+}
+
+// uniqueValue names a value of a unique index.
+type uniqueValue struct{ table, index, value string }
+
+// picks are the values that an op holds in a ledger, in the order in which each space's were picked.
+type picks[T comparable] struct {
+	held  []alloc.Item[T]
+	spent map[string]int // per space: how many of its picks this run has used
+}
+
+// next gives the space's next pick of an earlier run.
+func (p *picks[T]) next(space string) (T, bool) {
+	n := 0
+	for _, it := range p.held {
+		if it.Space != space {
+			continue
+		}
+		if n == p.spent[space] {
+			p.spent[space]++
+			return it.Value, true
+		}
+		n++
+	}
+	var zero T
+	return zero, false
+}
+
+func (p *picks[T]) add(space string, v T) {
+	p.held = append(p.held, alloc.Item[T]{Space: space, Value: v})
+	p.spent[space]++
+}
+
+// exhausted is returned inside a transaction when a space has no free value.
+type exhausted struct {
+	gates  []string // of the spaces that look full
+	answer *Error
+}
+
+func (e *exhausted) Error() string { return e.answer.Error() }
+
+// closeIn adds the gates to those that are passed alone; false if all of them were already.
+func (e *exhausted) closeIn(alone map[string]bool) bool {
+	more := false
+	for _, g := range e.gates {
+		more = more || !alone[g]
+		alone[g] = true
+	}
+	return more
+}
+
+func (s *Service) newOp(c *identity.Caller) *op {
+	return &op{s: s, caller: c, now: s.now(), seed: [2]uint64{s.cfg.Rand(), s.cfg.Rand()}}
+}
+
+// run executes f as one transaction, passing the gates of the spaces it picks from.  It runs again as long as only values that it picked
+// itself are in the way.  A refusal is final only if it was decided on a state that is current on all servers.
+func (o *op) run(ctx context.Context, names []string, f func(tx store.Tx) error) error {
+	defer o.unclaim()
+	o.alone = map[string]bool{}
+	for current := int64(-1); ; o.attempt++ {
+		seen, err := o.once(ctx, names, f)
+		var full *exhausted
+		var refused *Error
+		var taken *store.UniqueError
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &full):
+			if !full.closeIn(o.alone) {
+				return full.answer
+			}
+		case errors.As(err, &refused):
+			if current >= 0 {
+				return refused
+			}
+			if current, err = o.s.catchUp(ctx); err != nil {
+				return err
+			}
+			if current <= seen {
+				return refused
+			}
+		case errors.As(err, &taken):
+			if answer, ok := o.asked[uniqueValue{taken.Table, taken.Index, taken.Value}]; ok {
+				return answer
+			}
+			if !picked(taken) {
+				return err
+			}
+		default:
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// picked tells whether a value of the index may have been chosen by the server.
+func picked(u *store.UniqueError) bool {
+	switch u.Table {
+	case model.PortTable.Name:
+		return u.Index == "subnet_ip" || u.Index == "network_mac"
+	case model.NetworkTable.Name:
+		return u.Index == "segment"
+	}
+	return false
+}
+
+// once runs the transaction until it commits or fails, and tells the revision it was last run on.
+func (o *op) once(ctx context.Context, names []string, f func(tx store.Tx) error) (seen int64, err error) {
+	leave, err := o.s.gates.enter(ctx, names, o.alone)
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
+	if len(o.alone) > 0 { // those in flight have ended by now: see what they did
+		if _, err := o.s.catchUp(ctx); err != nil {
+			return 0, err
+		}
+	}
+	rev, err := o.s.st.Update(ctx, func(tx store.Tx) error {
+		seen = tx.Revision()
+		o.rewind()
+		return f(tx)
+	})
+	if err != nil {
+		rev = 0
+	}
+	o.s.addrs.Release(rev, append(o.addrs.held, o.kept...))
+	o.s.tags.Release(rev, o.tags.held)
+	o.addrs.held, o.kept, o.tags.held = nil, nil, nil
+	return seen, err
+}
+
+// catchUp brings the ledgers to a state that is current on all servers, and returns its revision.
+func (s *Service) catchUp(ctx context.Context) (int64, error) {
+	var rev int64
+	if err := s.st.View(ctx, func(r store.Read) error { rev = r.Revision(); return nil }); err != nil {
+		return 0, err
+	}
+	if err := s.addrs.Wait(ctx, rev); err != nil {
+		return 0, err
+	}
+	return rev, s.tags.Wait(ctx, rev)
+}
+
+// rewind starts a run of the transaction's function.
+func (o *op) rewind() {
+	o.rng = rand.New(rand.NewPCG(o.seed[0], o.seed[1]+uint64(o.attempt)))
+	o.snap = o.s.st.Snapshot()
+	o.idsUsed = 0
+	o.addrs.spent, o.tags.spent = map[string]int{}, map[string]int{}
+	o.asked, o.macs = map[uniqueValue]*Error{}, map[string]bool{}
+}
+
+// id gives the next fresh id, the same in each run.
+func (o *op) id() model.ID {
+	if o.idsUsed == len(o.ids) {
+		o.ids = append(o.ids, o.s.cfg.NewID())
+	}
+	o.idsUsed++
+	return o.ids[o.idsUsed-1]
+}
+
+// ask remembers what to answer when a value that the client chose is taken.
+func (o *op) ask(table, index, value string, answer *Error) {
+	o.asked[uniqueValue{table, index, value}] = answer
+}
+
+// pickAddress gives a free address of a subnet's pools, false if there is none.  first asks for the lowest one.
+func (o *op) pickAddress(sub *model.Subnet, first bool) (netip.Addr, bool) {
+	space := string(sub.ID)
+	pools := ipam.NewPools(sub.AllocationPools)
+	for {
+		a, ok := o.addrs.next(space)
+		if !ok {
+			if a, ok = o.s.addrs.Hold(space, pools, o.rng, o.choice(first)); !ok {
+				return a, false
+			}
+			o.addrs.add(space, a)
+		}
+		if _, in := pools.ID(a); in && store.Count(o.snap, model.PortTable, "subnet_ip", model.SubnetIP(sub.ID, a)) == 0 {
+			return a, true
+		}
+	}
+}
+
+// keepAddress holds an address that the client chose, so that nobody on this server picks it meanwhile.
+func (o *op) keepAddress(sub *model.Subnet, a netip.Addr) {
+	space := string(sub.ID)
+	it := alloc.Item[netip.Addr]{Space: space, Value: a}
+	if slices.Contains(o.kept, it) {
+		return
+	}
+	o.s.addrs.HoldValue(space, ipam.NewPools(sub.AllocationPools), a)
+	o.kept = append(o.kept, it)
+}
+
+// pickTag gives a free segmentation id of a network type.
+func (o *op) pickTag(typ string, layout tagRanges) (uint32, bool) {
+	for {
+		v, ok := o.tags.next(typ)
+		if !ok {
+			if v, ok = o.s.tags.Hold(typ, layout, o.rng, o.choice(false)); !ok {
+				return 0, false
+			}
+			o.tags.add(typ, v)
+		}
+		if store.Count(o.snap, model.NetworkTable, "segment", model.Segment{Type: typ, SegmentationID: v}.Value()) == 0 {
+			return v, true
+		}
+	}
+}
+
+func (o *op) choice(first bool) alloc.Choice {
+	switch {
+	case o.attempt > 0:
+		return alloc.Spread
+	case first:
+		return alloc.First
+	}
+	return alloc.Near
+}
+
+// macTries is how many random hardware addresses are tried before a network counts as full.  Of 2^24 addresses, a network with a
+// million ports misses so often once in 10^12 cases.
+const macTries = 1000
+
+// mac draws a hardware address below the configured base that nobody on the network has.
+func (o *op) mac(network model.ID) (model.MAC, error) {
+	for range macTries {
+		m := o.s.cfg.BaseMAC
+		bits := o.rng.Uint64()
+		for i := 5; i >= 3 && (i > 3 || m[3] == 0); i-- {
+			m[i] = byte(bits >> (8 * (5 - i)))
+		}
+		v := model.NetworkMAC(network, m)
+		if !o.macs[v] && store.Count(o.snap, model.PortTable, "network_mac", v) == 0 {
+			o.macs[v] = true
+			return m, nil
+		}
+	}
+	return model.MAC{}, Unavailable("MacAddressGenerationFailure", "Unable to generate unique mac on network %s.", network)
+}
+
+// touch sets what every change sets.
+func (o *op) touch(st *model.Standard) {
+	st.UpdatedAt = o.now
+	st.Revision++
+}
+
+// fresh sets what every creation sets.
+func (o *op) fresh(st *model.Standard, project string) {
+	st.ID = o.id()
+	st.ProjectID = project
+	st.CreatedAt, st.UpdatedAt = o.now, o.now
+	st.Revision = 0
+}
