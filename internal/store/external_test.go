@@ -229,9 +229,6 @@ func TestResyncAfterCompaction(t *testing.T) {
 	})
 	snap, ch := a.Watch(t.Context())
 	cable.set(false, true)
-	if err := b.View(t.Context(), func(store.Read) error { return nil }); err != nil {
-		t.Fatal(err)
-	}
 	var rev int64
 	for i := range 5 {
 		rev = b.must(t, func(tx store.Tx) error {
@@ -274,6 +271,9 @@ func TestLostAnswer(t *testing.T) {
 	a := kit{storetest.Join(t, cable.addr(), p, c), p, c}
 	b := kit{storetest.Join(t, ep, p, c), p, c}
 	a.must(t, func(tx store.Tx) error { store.Put(tx, p, &parent{ID: "n"}); return nil })
+	if err := b.View(t.Context(), func(store.Read) error { return nil }); err != nil { // b shows what there is so far
+		t.Fatal(err)
+	}
 	_, seen := b.Watch(t.Context())
 	cable.set(true, false)
 	runs := 0
