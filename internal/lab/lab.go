@@ -402,6 +402,15 @@ func (l *Lab) Run(ctx context.Context, node string, argv ...string) (string, err
 	return l.box(n).run(ctx, argv...)
 }
 
+// HostPID is the process id, on the host, of a node's first process: /proc/<pid>/root is the node's file system.
+func (l *Lab) HostPID(name string) (int, error) {
+	n, err := l.node(name)
+	if err != nil {
+		return 0, err
+	}
+	return l.box(n).pid, nil
+}
+
 // Nodes lists the nodes in the topology's order.
 func (l *Lab) Nodes() []Node {
 	nodes := make([]Node, 0, len(l.state.Nodes))
