@@ -2,8 +2,15 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,16 +41,75 @@ type Config struct {
 	Metrics  prometheus.Registerer // nil: no metrics
 }
 
-// Run is the agent: it returns when ctx ends (nil) or when it cannot start at all (a configuration error).  Everything that can
-// come and go while a node lives (Open vSwitch, the server, a namespace) is retried inside and never ends Run.
+// Run is the agent: it returns when ctx ends (nil) or when it cannot start at all (a configuration error, a second agent with the
+// same state directory).  Everything that can come and go while a node lives (Open vSwitch, the server, a namespace) is retried
+// inside and never ends Run.
 func Run(ctx context.Context, cfg Config) error {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
-		return err
+		return fmt.Errorf("start agent: %w", err)
 	}
-	a, err := newAgent(cfg)
+	a, err := newAgent(ctx, cfg)
 	if err != nil {
-		return err
+		return fmt.Errorf("start agent: %w", err)
 	}
 	return a.run(ctx)
+}
+
+func (c Config) withDefaults() (Config, error) {
+	def := func(s *string, v string) {
+		if *s == "" {
+			*s = v
+		}
+	}
+	def(&c.StateDir, "/var/lib/baryon")
+	def(&c.OVSRunDir, "/run/openvswitch")
+	def(&c.ControllerListen, "127.0.0.1:6633")
+	if c.VXLANPort == 0 {
+		c.VXLANPort = 4789
+	}
+	if c.Resync <= 0 {
+		c.Resync = time.Minute
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.TunnelIP.IsValid() && len(c.TunnelTypes) == 0 {
+		c.TunnelTypes = []string{"vxlan", "gre"}
+	}
+	return c, c.check()
+}
+
+func (c Config) check() error {
+	switch {
+	case c.Host == "" || len(c.Host) > 255 || strings.ContainsAny(c.Host, "@/ \t\n"):
+		return fmt.Errorf("host %q: must be a name of 1 to 255 characters without @, / and blanks", c.Host)
+	case c.Source == nil:
+		return errors.New("no source of records")
+	case c.DatapathType != "" && c.DatapathType != "system" && c.DatapathType != "netdev":
+		return fmt.Errorf("datapath type %q: must be system or netdev", c.DatapathType)
+	case !filepath.IsAbs(c.StateDir) || !filepath.IsAbs(c.OVSRunDir):
+		return errors.New("state directory and Open vSwitch run directory must be absolute paths")
+	case len(c.TunnelTypes) > 0 && !c.TunnelIP.IsValid():
+		return errors.New("tunnel types need a tunnel IP")
+	case c.TunnelIP.IsValid() && (c.TunnelIP.IsUnspecified() || c.TunnelIP.IsMulticast()):
+		return fmt.Errorf("tunnel IP %s: must be an address of this node", c.TunnelIP)
+	}
+	for _, t := range c.TunnelTypes {
+		if t != "vxlan" && t != "gre" {
+			return fmt.Errorf("tunnel type %q: must be vxlan or gre", t)
+		}
+	}
+	for _, r := range c.Roles {
+		if !slices.Contains([]string{"compute", "network"}, r) {
+			return fmt.Errorf("role %q: must be compute or network", r)
+		}
+	}
+	if _, _, err := net.SplitHostPort(c.ControllerListen); err != nil {
+		return fmt.Errorf("controller address: %w", err)
+	}
+	if err := os.MkdirAll(c.StateDir, 0o750); err != nil {
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -115,13 +116,21 @@ func (n *Node) start(args ...string) *process {
 	p := &process{cmd: n.Command(args...), done: make(chan struct{}), out: &bytes.Buffer{}}
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
+	started := make(chan error, 1)
+	go func() {
+		// The death signal comes with the end of the thread, not of the process: the thread must live as long as its child.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = p.cmd.Wait() // ended by a signal as a rule
+			close(p.done)
+		}
+	}()
+	if err := <-started; err != nil {
 		n.t.Fatal(err)
 	}
-	go func() {
-		_ = p.cmd.Wait() // ended by a signal as a rule
-		close(p.done)
-	}()
 	return p
 }
 

@@ -1,0 +1,223 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"baryon/internal/delta"
+	"baryon/internal/openflow"
+	"baryon/internal/pipeline"
+)
+
+// bridge is the flow side of one bridge: the connection to its management socket, and wanted and actual flows.
+type bridge struct {
+	name   string
+	path   string
+	notify func()
+
+	conn   *openflow.Conn
+	gate   int  // configuration number that ovs-vswitchd must have reached before this connection is used
+	loaded bool // the actual flows have been read over this connection
+	told   bool // the present failure to connect has been logged
+
+	unwatched atomic.Bool // the monitor of foreign changes must be started anew
+	flows     *delta.Map[openflow.FlowKey, openflow.Flow]
+	forget    []openflow.FlowMod             // learned flows that must go
+	bad       map[openflow.FlowKey]time.Time // flows that were refused, and when they may be tried again
+}
+
+// flowTimeout bounds one exchange with a bridge; badDelay is how long a refused flow rests.
+const (
+	flowTimeout = 10 * time.Second
+	badDelay    = 30 * time.Second
+)
+
+func newBridge(name, path string, notify func()) *bridge {
+	return &bridge{
+		name: name, path: path, notify: notify, bad: map[openflow.FlowKey]time.Time{},
+		flows: delta.NewMap[openflow.FlowKey](func(a, b openflow.Flow) bool { return a.Equal(&b) }, true),
+	}
+}
+
+// want sets or, with nil, drops a wanted flow.
+func (b *bridge) want(k openflow.FlowKey, f *openflow.Flow) {
+	delete(b.bad, k)
+	if f == nil {
+		b.flows.Unset(k)
+		return
+	}
+	b.flows.Set(k, *f)
+}
+
+func (b *bridge) close() {
+	if b.conn != nil {
+		_ = b.conn.Close() // always succeeds
+		b.conn = nil
+	}
+	b.loaded = false
+}
+
+func (b *bridge) alive() bool {
+	if b.conn == nil {
+		return false
+	}
+	select {
+	case <-b.conn.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// applyFlows brings a bridge's flows in line.  ready is false while the bridge cannot be reached yet, which is no error: it comes up
+// when ovs-vswitchd does.
+func (a *agent) applyFlows(ctx context.Context, b *bridge, full bool) (ready bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, flowTimeout)
+	defer cancel()
+	if !b.alive() {
+		if ok, err := a.connect(ctx, b); !ok || err != nil {
+			return false, err
+		}
+	}
+	if a.curCfg < b.gate {
+		return false, nil // CurCfg's event wakes us
+	}
+	if b.unwatched.Load() {
+		if err := a.watch(ctx, b); err != nil {
+			b.close()
+			return false, fmt.Errorf("watch flows of %s: %w", b.name, err)
+		}
+		b.unwatched.Store(false)
+	}
+	if !b.loaded || full {
+		if err := a.load(ctx, b); err != nil {
+			b.close()
+			return false, err
+		}
+	}
+	mods := b.plan(time.Now())
+	if len(mods) == 0 {
+		return true, nil
+	}
+	return true, a.push(ctx, b, mods)
+}
+
+// connect dials the management socket.  Port numbers in the database may be those of an ovs-vswitchd that has gone, so the connection
+// is used only after the present one has acknowledged a change.
+func (a *agent) connect(ctx context.Context, b *bridge) (bool, error) {
+	b.close()
+	conn, err := openflow.DialUnix(ctx, b.path, openflow.Options{Log: a.log})
+	if err != nil {
+		if !b.told {
+			b.told = true
+			a.log.Info("waiting for the bridge's management socket", "bridge", b.name, "err", err)
+		}
+		return false, nil
+	}
+	b.told = false
+	if b.gate, err = a.ovs.Reach(ctx); err != nil {
+		_ = conn.Close()
+		return false, fmt.Errorf("wait for ovs-vswitchd: %w", err)
+	}
+	a.askedCfg = max(a.askedCfg, b.gate)
+	b.conn = conn
+	b.unwatched.Store(true)
+	go func() {
+		<-conn.Done()
+		b.notify()
+	}()
+	a.log.Info("connected to bridge", "bridge", b.name)
+	return true, nil
+}
+
+// load reads the bridge's flows.  Flows of others and learned ones are left out: the first are none of our business (one that has
+// the key of a wanted flow is overwritten), the second come and go with traffic.
+func (a *agent) load(ctx context.Context, b *bridge) error {
+	stats, err := b.conn.DumpFlows(ctx, openflow.AllFlows())
+	if err != nil {
+		return fmt.Errorf("read flows of %s: %w", b.name, err)
+	}
+	have := make(map[openflow.FlowKey]openflow.Flow, len(stats))
+	for i := range stats {
+		if f := stats[i].Flow; pipeline.Ours(f.Cookie) && !pipeline.Learned(f.Cookie) {
+			have[f.Key()] = f
+		}
+	}
+	b.flows.Load(have)
+	clear(b.bad)
+	if n := b.flows.PendingLen(); b.loaded && n > 0 {
+		a.log.Warn("flows had been changed behind our back, putting them right", "bridge", b.name, "flows", n)
+	}
+	b.loaded = true
+	a.metrics.flows.WithLabelValues(b.name).Set(float64(b.flows.WantLen()))
+	for _, r := range a.runners {
+		r.loop.Dirty() // Open vSwitch may have restarted and lost the devices
+	}
+	return nil
+}
+
+// plan lists the mods for what is pending: what is wanted comes before what is not.
+func (b *bridge) plan(now time.Time) []openflow.FlowMod {
+	if b.flows.PendingLen() == 0 && len(b.forget) == 0 {
+		return nil
+	}
+	want, have := map[openflow.FlowKey]openflow.Flow{}, map[openflow.FlowKey]openflow.Flow{}
+	for k := range b.flows.Pending() {
+		if again, bad := b.bad[k]; bad && now.Before(again) {
+			continue
+		}
+		if f, ok := b.flows.Wanted(k); ok {
+			want[k] = f
+		}
+		if f, ok := b.flows.Actual(k); ok {
+			have[k] = f
+		}
+	}
+	c := openflow.Diff(want, have)
+	return append(c.All(), b.forget...)
+}
+
+// push sends mods as one bundle.  A flow that the switch refuses is set aside, its owner gets the reason, and the others go on.
+func (a *agent) push(ctx context.Context, b *bridge, mods []openflow.FlowMod) error {
+	var refused []error
+	for len(mods) > 0 {
+		err := b.conn.Apply(ctx, mods)
+		if err == nil {
+			break
+		}
+		var fe *openflow.FlowError
+		if !errors.As(err, &fe) || fe.Index < 0 || fe.Index >= len(mods) {
+			b.close() // how much the switch has done is not known: read it again
+			return fmt.Errorf("write flows of %s: %w", b.name, err)
+		}
+		m := mods[fe.Index]
+		b.bad[m.Key()] = time.Now().Add(badDelay)
+		if k, ok := a.owners[pipeline.OwnerOf(m.Cookie)]; ok {
+			a.failed[k] = fe.Error()
+		}
+		refused = append(refused, err)
+		mods = slices.Delete(mods, fe.Index, fe.Index+1)
+	}
+	for i := range mods {
+		switch m := &mods[i]; m.Command {
+		case openflow.DeleteStrict:
+			b.flows.Gone(m.Key())
+		case openflow.Add, openflow.ModifyStrict:
+			b.flows.Seen(m.Key(), m.Flow)
+			if k, ok := a.owners[pipeline.OwnerOf(m.Cookie)]; ok {
+				delete(a.failed, k)
+			}
+		}
+	}
+	b.forget = nil
+	a.metrics.flowMods.WithLabelValues(b.name).Add(float64(len(mods)))
+	a.metrics.flows.WithLabelValues(b.name).Set(float64(b.flows.WantLen()))
+	if len(refused) > 0 {
+		a.log.Error("bridge refused flows", "bridge", b.name, "flows", len(refused), "err", refused[0])
+	}
+	return nil
+}

@@ -1,0 +1,80 @@
+package l2
+
+import (
+	"maps"
+
+	"baryon/internal/dataplane/ovsdb"
+	"baryon/internal/nodestate"
+	"baryon/internal/openflow"
+)
+
+// Wanted is the whole wanted state of the node's switching.
+type Wanted struct {
+	Int, Tun map[openflow.FlowKey]openflow.Flow
+	Ports    map[string]ovsdb.Port
+	Tags     map[string]ovsdb.Tagging
+	Verdicts map[nodestate.Key]Verdict
+	VLANs    map[Segment]uint16
+}
+
+// Want computes everything from a state at once.  It is the oracle for Engine's increments.
+func Want(s *State) Wanted {
+	e := newEngine(NewState(s.Node))
+	for seg, id := range s.VLANs {
+		e.Remember(seg, id)
+	}
+	for _, r := range s.Networks {
+		e.Record(r)
+	}
+	for _, r := range s.Ports {
+		e.Record(r)
+	}
+	for _, r := range s.Peers {
+		e.Record(r)
+	}
+	for _, p := range s.Services {
+		e.Service(p)
+	}
+	for _, d := range s.Devices {
+		e.Device(d)
+	}
+	for name, ofport := range s.Tunnels {
+		e.Tunnel(name, ofport)
+	}
+	e.Patch(s.PatchTun, s.PatchInt)
+	e.s.Confirmed = s.Confirmed
+	w := NewWanted()
+	w.Apply(e.Flush())
+	w.VLANs = maps.Clone(e.VLANs())
+	return w
+}
+
+// NewWanted makes an empty one.
+func NewWanted() Wanted {
+	return Wanted{
+		Int: map[openflow.FlowKey]openflow.Flow{}, Tun: map[openflow.FlowKey]openflow.Flow{},
+		Ports: map[string]ovsdb.Port{}, Tags: map[string]ovsdb.Tagging{},
+		Verdicts: map[nodestate.Key]Verdict{}, VLANs: map[Segment]uint16{},
+	}
+}
+
+// Apply carries a change out on w.
+func (w *Wanted) Apply(d Delta) {
+	carry(w.Int, d.Int)
+	carry(w.Tun, d.Tun)
+	carry(w.Ports, d.Ports)
+	carry(w.Tags, d.Tags)
+	for k, v := range d.Verdicts {
+		w.Verdicts[k] = v
+	}
+}
+
+func carry[K comparable, V any](to map[K]V, change map[K]*V) {
+	for k, v := range change {
+		if v == nil {
+			delete(to, k)
+		} else {
+			to[k] = *v
+		}
+	}
+}

@@ -1,0 +1,61 @@
+package agent
+
+import (
+	"baryon/internal/agent/l2"
+	"baryon/internal/nodestate"
+)
+
+// settle ends a pass in which everything was written: the records it looked at are in the dataplane once ovs-vswitchd has done what
+// we asked of it.
+func (a *agent) settle() {
+	if len(a.unsettled) == 0 {
+		return
+	}
+	a.settling = append(a.settling, settling{cfg: a.askedCfg, keys: a.unsettled})
+	a.unsettled = map[nodestate.Key]bool{}
+}
+
+// settleFailed ends a pass in which something could not be written.  Records whose own flows were refused are told so; the
+// others stay unsettled until a pass succeeds.
+func (a *agent) settleFailed() {
+	for k, why := range a.failed {
+		if a.unsettled[k] {
+			a.tracker.Set(k, a.revisions[k], nodestate.Failed, why)
+		}
+	}
+}
+
+// report closes what ovs-vswitchd has reached and hands changed statuses to the source.
+func (a *agent) report() {
+	for len(a.settling) > 0 && (a.settling[0].cfg <= a.curCfg || a.settling[0].cfg == 0) {
+		for k := range a.settling[0].keys {
+			a.decide(k)
+		}
+		a.settling = a.settling[1:]
+	}
+	changed := a.tracker.Changed()
+	if len(changed) == 0 {
+		return
+	}
+	out := make([]nodestate.Status, 0, len(changed))
+	for k, s := range changed {
+		out = append(out, nodestate.Status{Key: k, Revision: s.Applied, State: s.State, Reason: s.Reason})
+	}
+	a.cfg.Source.Report(out)
+}
+
+// decide sets the status of a record from the engine's verdict on it.
+func (a *agent) decide(k nodestate.Key) {
+	rev, ok := a.revisions[k]
+	if !ok || a.unsettled[k] { // gone, or changed again since
+		return
+	}
+	v, ok := a.verdicts[k]
+	if !ok {
+		v = l2.Verdict{State: nodestate.Pending, Reason: "not looked at yet"}
+	}
+	if why, bad := a.failed[k]; bad {
+		v = l2.Verdict{State: nodestate.Failed, Reason: why}
+	}
+	a.tracker.Set(k, rev, v.State, v.Reason)
+}
