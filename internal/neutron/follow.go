@@ -18,27 +18,33 @@ type follower struct {
 
 func newFollower(s *Service, first store.Read) *follower {
 	f := &follower{s: s, addrs: first, tags: first}
-	s.addrs = alloc.NewLedger(first.Revision(), func(subnet string) iter.Seq[netip.Addr] {
-		return func(yield func(netip.Addr) bool) {
-			for p := range store.Find(f.addrs, model.PortTable, "subnet", subnet) {
-				for _, ip := range p.FixedIPs {
-					if string(ip.SubnetID) == subnet && !yield(ip.IPAddress) {
-						return
-					}
-				}
-			}
-		}
-	})
-	s.tags = alloc.NewLedger(first.Revision(), func(typ string) iter.Seq[uint32] {
-		return func(yield func(uint32) bool) {
-			for n := range store.All(f.tags, model.NetworkTable) {
-				if n.Segment.Type == typ && !yield(n.Segment.SegmentationID) {
+	s.addrs = alloc.NewLedger(first.Revision(), func(subnet string) iter.Seq[netip.Addr] { return usedAddresses(f.addrs, subnet) })
+	s.tags = alloc.NewLedger(first.Revision(), func(typ string) iter.Seq[uint32] { return usedTags(f.tags, typ) })
+	return f
+}
+
+// usedAddresses lists the addresses that ports have on a subnet.
+func usedAddresses(r store.Read, subnet string) iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		for p := range store.Find(r, model.PortTable, "subnet", subnet) {
+			for _, ip := range p.FixedIPs {
+				if string(ip.SubnetID) == subnet && !yield(ip.IPAddress) {
 					return
 				}
 			}
 		}
-	})
-	return f
+	}
+}
+
+// usedTags lists the segmentation ids that networks of a type have.
+func usedTags(r store.Read, typ string) iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		for n := range store.All(r, model.NetworkTable) {
+			if n.Segment.Type == typ && !yield(n.Segment.SegmentationID) {
+				return
+			}
+		}
+	}
 }
 
 func (f *follower) run(batches <-chan store.Batch) {
@@ -48,14 +54,15 @@ func (f *follower) run(batches <-chan store.Batch) {
 }
 
 func (f *follower) apply(b store.Batch) {
-	addrs := alloc.Step[netip.Addr]{Revision: b.Revision}
-	tags := alloc.Step[uint32]{Revision: b.Revision}
+	addrs := alloc.Step[netip.Addr]{Revision: b.Revision, Used: func(it alloc.Item[netip.Addr]) bool {
+		return addressUsed(b.After, it)
+	}}
+	tags := alloc.Step[uint32]{Revision: b.Revision, Used: func(it alloc.Item[uint32]) bool { return tagUsed(b.After, it) }}
 	for _, c := range b.Changes {
 		switch c.Table {
 		case model.PortTable.Name:
 			was, is := rows[model.Port](c)
-			addrs.Freed = append(addrs.Freed, addressItems(was)...)
-			addrs.Taken = append(addrs.Taken, addressItems(is)...)
+			addrs.Touched = append(append(addrs.Touched, addressItems(was)...), addressItems(is)...)
 			f.s.work.portChanged(was, is)
 		case model.SubnetTable.Name:
 			was, is := rows[model.Subnet](c)
@@ -65,8 +72,7 @@ func (f *follower) apply(b store.Batch) {
 			f.s.work.subnetChanged(was, is)
 		case model.NetworkTable.Name:
 			was, is := rows[model.Network](c)
-			tags.Freed = append(tags.Freed, tagItems(was)...)
-			tags.Taken = append(tags.Taken, tagItems(is)...)
+			tags.Touched = append(append(tags.Touched, tagItems(was)...), tagItems(is)...)
 		case model.DHCPBindingTable.Name:
 			was, is := rows[model.DHCPBinding](c)
 			f.s.work.bindingChanged(was, is)
@@ -91,6 +97,14 @@ func rows[T any](c store.Change) (was, is *T) {
 	was, _ = c.Old.(*T)
 	is, _ = c.New.(*T)
 	return was, is
+}
+
+func addressUsed(r store.Read, it alloc.Item[netip.Addr]) bool {
+	return store.Count(r, model.PortTable, "subnet_ip", model.SubnetIP(model.ID(it.Space), it.Value)) > 0
+}
+
+func tagUsed(r store.Read, it alloc.Item[uint32]) bool {
+	return store.Count(r, model.NetworkTable, "segment", model.Segment{Type: it.Space, SegmentationID: it.Value}.Value()) > 0
 }
 
 func addressItems(p *model.Port) []alloc.Item[netip.Addr] {

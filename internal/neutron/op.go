@@ -3,6 +3,7 @@ package neutron
 import (
 	"context"
 	"errors"
+	"iter"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -28,14 +29,16 @@ type op struct {
 	rng     *rand.Rand      // the same sequence in each run of an attempt
 	snap    store.Read      // to see whether a pick is stale; never decides anything
 
-	ids     []model.ID
-	idsUsed int
-	addrs   picks[netip.Addr]
-	kept    []alloc.Item[netip.Addr] // held because the client chose them
-	tags    picks[uint32]
-	asked   map[uniqueValue]*Error // values the client asked for: the answer when they are taken
-	macs    map[string]bool        // drawn in this run, as values of "network_mac"
-	claims  []claim
+	ids       []model.ID
+	idsUsed   int
+	addrs     picks[netip.Addr]
+	kept      []alloc.Item[netip.Addr] // held because the client chose them
+	given     map[string][]netip.Addr  // what this run gave, by subnet
+	tags      picks[uint32]
+	givenTags map[string][]uint32
+	asked     map[uniqueValue]*Error // values the client asked for: the answer when they are taken
+	macs      map[string]bool        // drawn in this run, as values of "network_mac"
+	claims    []claim
 }
 
 // uniqueValue names a value of a unique index.
@@ -92,14 +95,13 @@ func (s *Service) newOp(c *identity.Caller) *op {
 }
 
 // run executes f as one transaction, passing the gates of the spaces it picks from.  It runs again as long as only values that it picked
-// itself are in the way.  A refusal is final only if it was decided on a state that is current on all servers.
+// itself are in the way.  What f refuses is refused on a state that is current on all servers: the store sees to that.
 func (o *op) run(ctx context.Context, names []string, f func(tx store.Tx) error) error {
 	defer o.unclaim()
 	o.alone = map[string]bool{}
-	for current := int64(-1); ; o.attempt++ {
-		seen, err := o.once(ctx, names, f)
+	for ; ; o.attempt++ {
+		err := o.once(ctx, names, f)
 		var full *exhausted
-		var refused *Error
 		var taken *store.UniqueError
 		switch {
 		case err == nil:
@@ -107,16 +109,6 @@ func (o *op) run(ctx context.Context, names []string, f func(tx store.Tx) error)
 		case errors.As(err, &full):
 			if !full.closeIn(o.alone) {
 				return full.answer
-			}
-		case errors.As(err, &refused):
-			if current >= 0 {
-				return refused
-			}
-			if current, err = o.s.catchUp(ctx); err != nil {
-				return err
-			}
-			if current <= seen {
-				return refused
 			}
 		case errors.As(err, &taken):
 			if answer, ok := o.asked[uniqueValue{taken.Table, taken.Index, taken.Value}]; ok {
@@ -145,21 +137,15 @@ func picked(u *store.UniqueError) bool {
 	return false
 }
 
-// once runs the transaction until it commits or fails, and tells the revision it was last run on.
-func (o *op) once(ctx context.Context, names []string, f func(tx store.Tx) error) (seen int64, err error) {
+// once runs the transaction until it commits or fails.
+func (o *op) once(ctx context.Context, names []string, f func(tx store.Tx) error) error {
 	leave, err := o.s.gates.enter(ctx, names, o.alone)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer leave()
-	if len(o.alone) > 0 { // those in flight have ended by now: see what they did
-		if _, err := o.s.catchUp(ctx); err != nil {
-			return 0, err
-		}
-	}
 	rev, err := o.s.st.Update(ctx, func(tx store.Tx) error {
-		seen = tx.Revision()
-		o.rewind()
+		o.rewind(tx)
 		return f(tx)
 	})
 	if err != nil {
@@ -168,27 +154,16 @@ func (o *op) once(ctx context.Context, names []string, f func(tx store.Tx) error
 	o.s.addrs.Release(rev, append(o.addrs.held, o.kept...))
 	o.s.tags.Release(rev, o.tags.held)
 	o.addrs.held, o.kept, o.tags.held = nil, nil, nil
-	return seen, err
-}
-
-// catchUp brings the ledgers to a state that is current on all servers, and returns its revision.
-func (s *Service) catchUp(ctx context.Context) (int64, error) {
-	var rev int64
-	if err := s.st.View(ctx, func(r store.Read) error { rev = r.Revision(); return nil }); err != nil {
-		return 0, err
-	}
-	if err := s.addrs.Wait(ctx, rev); err != nil {
-		return 0, err
-	}
-	return rev, s.tags.Wait(ctx, rev)
+	return err
 }
 
 // rewind starts a run of the transaction's function.
-func (o *op) rewind() {
+func (o *op) rewind(tx store.Tx) {
 	o.rng = rand.New(rand.NewPCG(o.seed[0], o.seed[1]+uint64(o.attempt)))
-	o.snap = o.s.st.Snapshot()
+	o.snap = store.Base(tx)
 	o.idsUsed = 0
 	o.addrs.spent, o.tags.spent = map[string]int{}, map[string]int{}
+	o.given, o.givenTags = map[string][]netip.Addr{}, map[string][]uint32{}
 	o.asked, o.macs = map[uniqueValue]*Error{}, map[string]bool{}
 }
 
@@ -207,6 +182,9 @@ func (o *op) ask(table, index, value string, answer *Error) {
 }
 
 // pickAddress gives a free address of a subnet's pools, false if there is none.  first asks for the lowest one.
+//
+// Proposals come from the ledger, which may be behind.  An op that is alone in the network's gate does not take its word for it that there is
+// none, but looks at all addresses.
 func (o *op) pickAddress(sub *model.Subnet, first bool) (netip.Addr, bool) {
 	space := string(sub.ID)
 	pools := ipam.NewPools(sub.AllocationPools)
@@ -214,20 +192,51 @@ func (o *op) pickAddress(sub *model.Subnet, first bool) (netip.Addr, bool) {
 		a, ok := o.addrs.next(space)
 		if !ok {
 			if a, ok = o.s.addrs.Hold(space, pools, o.rng, o.choice(first)); !ok {
-				return a, false
+				break
 			}
 			o.addrs.add(space, a)
 		}
-		if _, in := pools.ID(a); in && store.Count(o.snap, model.PortTable, "subnet_ip", model.SubnetIP(sub.ID, a)) == 0 {
+		if _, in := pools.ID(a); in && !addressUsed(o.snap, alloc.Item[netip.Addr]{Space: space, Value: a}) {
+			o.given[space] = append(o.given[space], a)
 			return a, true
 		}
 	}
+	if !o.alone[addressGate(sub.NetworkID)] {
+		return netip.Addr{}, false
+	}
+	a, ok := pickLast(pools, usedAddresses(o.snap, space), o.given[space])
+	if ok {
+		o.given[space] = append(o.given[space], a)
+	}
+	return a, ok
+}
+
+// pickLast finds a free value by looking at all used ones.
+func pickLast[T comparable](layout alloc.Layout[T], used iter.Seq[T], given []T) (T, bool) {
+	all := alloc.NewSpace(layout.Size())
+	for v := range used {
+		if id, ok := layout.ID(v); ok {
+			all.Use(id)
+		}
+	}
+	for _, v := range given {
+		if id, ok := layout.ID(v); ok {
+			all.Use(id)
+		}
+	}
+	id, ok := all.Pick(nil, alloc.First)
+	if !ok {
+		var zero T
+		return zero, false
+	}
+	return layout.Value(id), true
 }
 
 // keepAddress holds an address that the client chose, so that nobody on this server picks it meanwhile.
 func (o *op) keepAddress(sub *model.Subnet, a netip.Addr) {
 	space := string(sub.ID)
 	it := alloc.Item[netip.Addr]{Space: space, Value: a}
+	o.given[space] = append(o.given[space], a)
 	if slices.Contains(o.kept, it) {
 		return
 	}
@@ -235,20 +244,29 @@ func (o *op) keepAddress(sub *model.Subnet, a netip.Addr) {
 	o.kept = append(o.kept, it)
 }
 
-// pickTag gives a free segmentation id of a network type.
+// pickTag gives a free segmentation id of a network type, in the same way.
 func (o *op) pickTag(typ string, layout tagRanges) (uint32, bool) {
 	for {
 		v, ok := o.tags.next(typ)
 		if !ok {
 			if v, ok = o.s.tags.Hold(typ, layout, o.rng, o.choice(false)); !ok {
-				return 0, false
+				break
 			}
 			o.tags.add(typ, v)
 		}
-		if store.Count(o.snap, model.NetworkTable, "segment", model.Segment{Type: typ, SegmentationID: v}.Value()) == 0 {
+		if !tagUsed(o.snap, alloc.Item[uint32]{Space: typ, Value: v}) {
+			o.givenTags[typ] = append(o.givenTags[typ], v)
 			return v, true
 		}
 	}
+	if !o.alone[segmentGate(typ)] {
+		return 0, false
+	}
+	v, ok := pickLast(layout, usedTags(o.snap, typ), o.givenTags[typ])
+	if ok {
+		o.givenTags[typ] = append(o.givenTags[typ], v)
+	}
+	return v, ok
 }
 
 func (o *op) choice(first bool) alloc.Choice {

@@ -78,8 +78,7 @@ func (o *op) unclaim() {
 // charge checks the op's claims against the limits, inside the transaction and before its writes.
 //
 // Far from the limit a creation only reads the project's guard.  Near it, it guards the whole set of the project's rows and writes the
-// guard, so that it commits only if nobody, far or near, on any server, created something meanwhile.  A refusal is looked at twice, the
-// second time on a state that is current on all servers.
+// guard, so that it commits only if nobody, far or near, on any server, created something meanwhile.
 func (o *op) charge(tx store.Tx) error {
 	var over []string
 	for _, c := range o.claims {
@@ -104,7 +103,7 @@ func (o *op) charge(tx store.Tx) error {
 		store.Put(tx, model.QuotaGuardTable, &next)
 	}
 	if over != nil {
-		return &exhausted{[]string{"quota"}, overQuota(over)}
+		return overQuota(over)
 	}
 	return nil
 }

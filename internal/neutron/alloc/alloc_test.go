@@ -1,8 +1,6 @@
 package alloc_test
 
 import (
-	"context"
-	"errors"
 	"iter"
 	"maps"
 	"math/rand/v2"
@@ -75,26 +73,48 @@ func TestSpaceFirst(t *testing.T) {
 	}
 }
 
-// machine drives a ledger as the service does: transactions hold values, commit or fail, and revisions arrive later.
+// machine drives a ledger as the service does: transactions hold values, commit or fail, and revisions arrive later, several at once.
 type machine struct {
 	l         *alloc.Ledger[int]
 	committed map[int]bool // the truth
 	seen      map[int]bool // what the ledger was told
 	revision  int64
-	steps     []alloc.Step[int]
+	changes   []change
+}
+
+type change struct {
+	revision int64
+	value    int
+	taken    bool
 }
 
 func (m *machine) all(string) iter.Seq[int] { return maps.Keys(m.seen) }
 
-func (m *machine) deliver() {
-	step := m.steps[0]
-	m.steps = m.steps[1:]
+func (m *machine) commit(v int, taken bool) {
+	m.revision++
+	if taken {
+		m.committed[v] = true
+	} else {
+		delete(m.committed, v)
+	}
+	m.changes = append(m.changes, change{m.revision, v, taken})
+}
+
+// deliver tells the ledger of the n oldest changes at once.
+func (m *machine) deliver(n int) {
+	batch := m.changes[:n]
+	m.changes = m.changes[n:]
+	step := alloc.Step[int]{Revision: batch[n-1].revision, Used: func(it alloc.Item[int]) bool { return m.seen[it.Value] }}
+	for _, c := range batch {
+		step.Touched = append(step.Touched, alloc.Item[int]{Space: "s", Value: c.value})
+	}
 	m.l.Apply(step, func() {
-		for _, f := range step.Freed {
-			delete(m.seen, f.Value)
-		}
-		for _, k := range step.Taken {
-			m.seen[k.Value] = true
+		for _, c := range batch {
+			if c.taken {
+				m.seen[c.value] = true
+			} else {
+				delete(m.seen, c.value)
+			}
 		}
 	})
 }
@@ -127,28 +147,24 @@ func TestLedgerNeverGivesTaken(t *testing.T) {
 			case op == 2 && len(flight) > 0: // commit
 				v := flight[0]
 				flight = flight[1:]
-				m.revision++
-				m.committed[v] = true
-				m.steps = append(m.steps, alloc.Step[int]{Revision: m.revision, Taken: []alloc.Item[int]{{Space: "s", Value: v}}})
+				m.commit(v, true)
 				m.l.Release(m.revision, []alloc.Item[int]{{Space: "s", Value: v}})
 			case op == 3 && len(flight) > 0: // fail
 				m.l.Release(0, []alloc.Item[int]{{Space: "s", Value: flight[0]}})
 				flight = flight[1:]
-			case op == 4 && len(m.steps) > 0:
-				m.deliver()
+			case op == 4 && len(m.changes) > 0:
+				m.deliver(rapid.IntRange(1, len(m.changes)).Draw(t, "batch"))
 			case op == 5 && len(m.committed) > 0: // delete
 				for v := range layout {
 					if m.committed[int(v)] {
-						m.revision++
-						delete(m.committed, int(v))
-						m.steps = append(m.steps, alloc.Step[int]{Revision: m.revision, Freed: []alloc.Item[int]{{Space: "s", Value: int(v)}}})
+						m.commit(int(v), false)
 						break
 					}
 				}
 			}
 		}
-		for len(m.steps) > 0 {
-			m.deliver()
+		if len(m.changes) > 0 {
+			m.deliver(len(m.changes))
 		}
 		for _, v := range flight {
 			m.l.Release(0, []alloc.Item[int]{{Space: "s", Value: v}})
@@ -183,20 +199,5 @@ func TestLedgerNewLayout(t *testing.T) {
 	}
 	if v, ok := l.Hold("s", numbers(3), r, alloc.First); !ok || v != 2 {
 		t.Fatalf("Hold after growing = %d, %v, want 2: 0 is used, 1 still held", v, ok)
-	}
-}
-
-func TestLedgerWait(t *testing.T) {
-	l := alloc.NewLedger(1, func(string) iter.Seq[int] { return func(func(int) bool) {} })
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if err := l.Wait(ctx, 2); !errors.Is(err, context.Canceled) {
-		t.Errorf("Wait = %v", err)
-	}
-	done := make(chan error)
-	go func() { done <- l.Wait(context.Background(), 2) }()
-	l.Apply(alloc.Step[int]{Revision: 2}, func() {})
-	if err := <-done; err != nil {
-		t.Errorf("Wait = %v", err)
 	}
 }

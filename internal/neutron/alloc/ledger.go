@@ -1,7 +1,6 @@
 package alloc
 
 import (
-	"context"
 	"iter"
 	"math/rand/v2"
 	"sync"
@@ -20,12 +19,12 @@ type Item[T comparable] struct {
 	Value T
 }
 
-// Step is what one store revision changed.
+// Step is what one or more store revisions changed, in no order.
 type Step[T comparable] struct {
-	Revision int64
-	Freed    []Item[T] // applied before Taken
-	Taken    []Item[T]
-	Gone     []string // spaces that do not exist any more
+	Revision int64              // the newest
+	Touched  []Item[T]          // values that were taken or freed, or both
+	Gone     []string           // spaces that do not exist any more
+	Used     func(Item[T]) bool // whether a value is taken at Revision
 }
 
 // Ledger keeps the free values of many spaces.  Spaces are made when first asked for, from the used values of the newest revision
@@ -34,7 +33,6 @@ type Ledger[T comparable] struct {
 	mu       sync.Mutex
 	used     func(space string) iter.Seq[T]
 	revision int64
-	moved    chan struct{} // closed when revision grows
 	spaces   map[string]*ledgerSpace[T]
 	holds    map[Item[T]]int
 	pending  []pendingDrop[T] // holds of committed transactions that Apply has not seen yet
@@ -54,7 +52,7 @@ type pendingDrop[T comparable] struct {
 // it is called with the ledger locked.
 func NewLedger[T comparable](revision int64, used func(space string) iter.Seq[T]) *Ledger[T] {
 	return &Ledger[T]{
-		used: used, revision: revision, moved: make(chan struct{}),
+		used: used, revision: revision,
 		spaces: make(map[string]*ledgerSpace[T]), holds: make(map[Item[T]]int),
 	}
 }
@@ -68,11 +66,12 @@ func (l *Ledger[T]) Apply(step Step[T], advance func()) {
 	for _, name := range step.Gone {
 		delete(l.spaces, name)
 	}
-	for _, it := range step.Freed {
-		l.mark(it, (*Space).Free)
-	}
-	for _, it := range step.Taken {
-		l.mark(it, (*Space).Use)
+	for _, it := range step.Touched {
+		if step.Used(it) {
+			l.mark(it, (*Space).Use)
+		} else {
+			l.mark(it, (*Space).Free)
+		}
 	}
 	l.revision = step.Revision
 	rest := l.pending[:0]
@@ -85,8 +84,6 @@ func (l *Ledger[T]) Apply(step Step[T], advance func()) {
 	}
 	clear(l.pending[len(rest):])
 	l.pending = rest
-	close(l.moved)
-	l.moved = make(chan struct{})
 }
 
 // Hold picks a free value and holds it until Release.
@@ -129,23 +126,6 @@ func (l *Ledger[T]) Release(revision int64, items []Item[T]) {
 		return
 	}
 	l.drop(items)
-}
-
-// Wait returns when the ledger has reached the revision.
-func (l *Ledger[T]) Wait(ctx context.Context, revision int64) error {
-	for {
-		l.mu.Lock()
-		done, moved := l.revision >= revision, l.moved
-		l.mu.Unlock()
-		if done {
-			return nil
-		}
-		select {
-		case <-moved:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 // ensure gives the space, built anew when it is unknown or its layout has changed.
