@@ -51,7 +51,7 @@ func (f *rules) id() model.ID {
 
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-func kindOf[T any](f *rules, def *resource.Definition[T], std func(*T) *model.Standard, everybody func(*T) bool) neutron.Kind[T] {
+func kindOf[T any](f *rules, def *resource.Definition[T], std func(*T) *model.Standard, everybody func(*T) bool) *neutron.Kind[T] {
 	missing := func(id string) error { return notFound(def.Singular, id) }
 	visible := func(_ store.Read, c *identity.Caller, row *T) bool {
 		return c.CanRead(std(row).ProjectID) || everybody(row)
@@ -75,7 +75,7 @@ func kindOf[T any](f *rules, def *resource.Definition[T], std func(*T) *model.St
 		})
 		return err
 	}
-	return neutron.Kind[T]{
+	return &neutron.Kind[T]{
 		Def:     def,
 		Visible: visible,
 		Present: func(_ store.Read, _ *identity.Caller, row *T) *T {
@@ -348,7 +348,20 @@ func newBench(t *testing.T, change func(*Config)) *bench {
 		Networks: kindOf(f, model.Networks, func(n *model.Network) *model.Standard { return &n.Standard }, func(n *model.Network) bool { return n.Shared }),
 		Subnets:  kindOf(f, model.Subnets, func(s *model.Subnet) *model.Standard { return &s.Standard }, func(*model.Subnet) bool { return false }),
 		Ports:    kindOf(f, model.Ports, func(p *model.Port) *model.Standard { return &p.Standard }, never),
-		Tags:     f, Quotas: f, DHCP: f, Bindings: f, IPAvailability: f,
+		Agents: &neutron.Kind[model.Agent]{
+			Def:     model.Agents,
+			Visible: func(_ store.Read, c *identity.Caller, _ *model.Agent) bool { return c.IsAdmin() },
+			Present: func(_ store.Read, _ *identity.Caller, row *model.Agent) *model.Agent {
+				shown := *row
+				shown.Alive = true
+				return &shown
+			},
+			Update: func(ctx context.Context, _ *identity.Caller, id string, in *resource.Input[model.Agent], _ *int64) (*model.Agent, error) {
+				return nil, notFound("agent", id)
+			},
+			Delete: func(_ context.Context, _ *identity.Caller, id string, _ *int64) error { return notFound("agent", id) },
+		},
+		Tags: f, Quotas: f, DHCP: f, Bindings: f, IPAvailability: f,
 	}}
 	if change != nil {
 		change(&c)

@@ -110,11 +110,11 @@ func (s *server) find(path []string) (*route, []string) {
 }
 
 // collection makes the routes of a resource: the collection and its items.
-func collection[T any](s *server, path string, k neutron.Kind[T]) []route {
-	if k.Def == nil {
+func collection[T any](s *server, path string, k *neutron.Kind[T]) []route {
+	if k == nil {
 		return nil
 	}
-	c := &collectionOf[T]{Kind: k, srv: s, path: path}
+	c := &collectionOf[T]{Kind: *k, srv: s, path: path}
 	list, item := map[string]handler{http.MethodGet: c.list}, map[string]handler{http.MethodGet: c.show}
 	if k.Create != nil {
 		list[http.MethodPost] = c.create
@@ -139,7 +139,7 @@ func (q *request) query() (url.Values, error) {
 
 // creator is what the definitions need to know of the caller to decode a create.
 func (q *request) creator() resource.Creator {
-	return resource.Creator{ProjectID: q.caller.ProjectID, AnyOwner: q.caller.IsAdmin() || q.caller.IsService()}
+	return resource.Creator{ProjectID: q.caller.ProjectID, AnyOwner: q.caller.IsAdmin()}
 }
 
 // operator tells whether the caller sees what only administrators and services see.

@@ -21,13 +21,15 @@ type Reader interface {
 // Services are the rules behind the routes.  Kinds serve collections; the interfaces serve what is no plain collection.  All of
 // them answer refusals as *neutron.Error; any other error becomes 500 and is logged.
 //
+// What is nil is not served (404).
+//
 // The API has checked the form of what it passes on (types, ranges, lengths); who may do what is theirs to check, including
 // hidden -> NotFound.  Ids come from the path unchecked: what is not found is NotFound.
 type Services struct {
-	Networks neutron.Kind[model.Network]
-	Subnets  neutron.Kind[model.Subnet]
-	Ports    neutron.Kind[model.Port]
-	Agents   neutron.Kind[model.Agent] // Create and Delete as the rules allow; nil answers 405
+	Networks *neutron.Kind[model.Network]
+	Subnets  *neutron.Kind[model.Subnet]
+	Ports    *neutron.Kind[model.Port]
+	Agents   *neutron.Kind[model.Agent] // registered by nodes, so Create is nil
 
 	Tags           Tags
 	Quotas         Quotas

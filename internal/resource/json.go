@@ -2,6 +2,8 @@ package resource
 
 import (
 	"encoding/json"
+	"slices"
+	"strconv"
 	"unicode/utf8"
 )
 
@@ -56,10 +58,39 @@ func AppendList[V any](dst []byte, vs []V, element func(dst []byte, v V) []byte)
 
 // AppendObject appends a JSON object with sorted keys; nil is the empty object.  A value that JSON cannot hold becomes null.
 func AppendObject(dst []byte, m map[string]any) []byte {
-	if len(m) == 0 {
-		return append(dst, "{}"...)
+	var few [16]string // most objects have no more keys, and need no memory for sorting then
+	keys := few[:0]
+	for k := range m {
+		keys = append(keys, k)
 	}
-	b, err := json.Marshal(m)
+	slices.Sort(keys)
+	dst = append(dst, '{')
+	for i, k := range keys {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendValue(append(AppendString(dst, k), ':'), m[k])
+	}
+	return append(dst, '}')
+}
+
+// appendValue appends any value: the kinds that a decoded body has by itself, others as encoding/json does.
+func appendValue(dst []byte, v any) []byte {
+	switch v := v.(type) {
+	case nil:
+		return append(dst, "null"...)
+	case string:
+		return AppendString(dst, v)
+	case bool:
+		return strconv.AppendBool(dst, v)
+	case int:
+		return strconv.AppendInt(dst, int64(v), 10)
+	case map[string]any:
+		return AppendObject(dst, v)
+	case []any:
+		return AppendList(dst, v, appendValue)
+	}
+	b, err := json.Marshal(v)
 	if err != nil {
 		return append(dst, "null"...)
 	}
