@@ -199,7 +199,7 @@ func packedSubfield(ofsNBits uint16, header uint32) (Subfield, bool) {
 var nxMinLen = [64]uint8{
 	nxResubmit: 16, nxSetTunnel: 16, nxPopQueue: 16, nxRegMove: 24, nxRegLoad: 24, nxNote: 16, nxSetTunnel64: 24,
 	nxResubmitTable: 16, nxOutputReg: 24, nxLearn: 32, nxExit: 16, nxDecTTL: 16, nxFinTimeout: 16, nxController: 16,
-	nxDecTTLCntIDs: 24, nxStackPush: 24, nxStackPop: 24, nxRegLoad2: 24, nxConjunction: 16, nxCT: 24, nxNAT: 16,
+	nxDecTTLCntIDs: 24, nxStackPush: 24, nxStackPop: 24, nxRegLoad2: 16, nxConjunction: 16, nxCT: 24, nxNAT: 16,
 	nxController2: 16, nxOutputTrunc: 16, nxClone: 16, nxCTClear: 16, nxResubmitTableCT: 16,
 }
 
@@ -246,7 +246,7 @@ func decodeNX(b []byte, v Version, depth int) (Action, error) {
 			return LoadAction{be64(p[6:]), dst}, nil
 		}
 	case nxRegLoad2:
-		return decodeSetField(b, p[6:])
+		return decodeSetField(b, p)
 	case nxOutputReg:
 		if src, ok := packedSubfield(be16(p), be32(p[2:])); ok {
 			return OutputReg{src, be16(p[6:])}, nil

@@ -292,7 +292,7 @@ func (a SetFieldAction) encode(b []byte, v Version) ([]byte, error) {
 	if exact || v >= V15 {
 		b = append(b, 0, actSetField, 0, 0)
 	} else {
-		b = appendZeros(nx(b, nxRegLoad2), 6)
+		b = nx(b, nxRegLoad2) // the TLV follows at once, unaligned
 	}
 	info := &fieldTable[a.Field]
 	b = put32(b, info.header(!exact))

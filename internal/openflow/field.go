@@ -347,6 +347,19 @@ func fieldOf(class uint16, num uint8) Field {
 	return FieldNone
 }
 
+// onfVendor has the fields that OpenFlow 1.5 made standard; Open vSwitch uses these headers of theirs before.
+const onfVendor = 0x4f4e4600
+
+func onfField(num uint8) Field {
+	switch num {
+	case 42:
+		return FieldTCPFlags
+	case 43:
+		return FieldActsetOutput
+	}
+	return FieldNone
+}
+
 var (
 	basicFields = headerIndex(classBasic, map[uint8]Field{42: FieldTCPFlags})
 	// nxm0Fields and nxm1Fields also hold the NXM headers of fields that we write with their OXM header.

@@ -195,13 +195,16 @@ func (b *matchBuilder) addMatch(m Match) {
 }
 
 func (b *matchBuilder) addTLV(h uint32, tlv []byte) error {
-	f := fieldOf(uint16(h>>16), uint8(h>>9&0x7f))
+	f, body := fieldOf(uint16(h>>16), uint8(h>>9&0x7f)), tlv[4:]
+	if h>>16 == classExp && len(body) >= 4 && be32(body) == onfVendor {
+		f, body = onfField(uint8(h>>9&0x7f)), body[4:]
+	}
 	if f == FieldNone {
 		b.raw = append(b.raw, string(tlv))
 		return nil
 	}
 	info := &fieldTable[f]
-	n, masked, body := int(info.bytes), h&0x100 != 0, tlv[4:]
+	n, masked := int(info.bytes), h&0x100 != 0
 	if !masked && len(body) != n || masked && len(body) != 2*n {
 		return fmt.Errorf("%s has %d bytes", info.name, len(body))
 	}

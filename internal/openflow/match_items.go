@@ -14,6 +14,7 @@ type MatchItem struct {
 	ethType uint16    // what the item implies
 	proto   uint8
 	err     string
+	raw     string // TLVs of unknown fields
 }
 
 type lateField uint8
@@ -57,6 +58,9 @@ func (b *matchBuilder) addItem(it *MatchItem) {
 		}
 		late.Value, late.Mask = late.Value.Or(it.value.And(it.mask)), late.Mask.Or(it.mask)
 		return
+	}
+	for raw := it.raw; raw != ""; raw = raw[4+int(raw[3]):] {
+		b.raw = append(b.raw, raw[:4+int(raw[3])])
 	}
 	if it.field == FieldNone {
 		return
