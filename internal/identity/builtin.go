@@ -38,10 +38,17 @@ type Builtin struct {
 	opt      Options
 	hash     *hasher
 	failures *throttle
-	cache    *tokenCache
+	cache    *cache[string, opened]
 }
 
 var _ Authenticator = (*Builtin)(nil)
+
+// opened is a token with what it was worth at one revision of the store.  Another revision makes the worth void, not the opening.
+type opened struct {
+	claim *claim
+	s     *Session
+	rev   int64
+}
 
 // New makes the identity service over a store that has Tables.  It writes the first token key if there is none.
 func New(ctx context.Context, st *store.Store, o Options) (*Builtin, error) {
@@ -54,7 +61,7 @@ func New(ctx context.Context, st *store.Store, o Options) (*Builtin, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	b := &Builtin{st: st, opt: o, hash: newHasher(), failures: newThrottle(), cache: newTokenCache()}
+	b := &Builtin{st: st, opt: o, hash: newHasher(), failures: newThrottle(), cache: newCache[string, opened]()}
 	if err := b.maintain(ctx); err != nil {
 		return nil, fmt.Errorf("prepare token keys: %w", err)
 	}
@@ -109,7 +116,8 @@ func (b *Builtin) unauthorized(err error) error {
 func (b *Builtin) Check(ctx context.Context, token string, late bool) (*Session, error) {
 	now := b.opt.Now()
 	r := b.st.Snapshot()
-	c, s, rev := b.cache.get(token)
+	o, _ := b.cache.get(token)
+	c, s := o.claim, o.s
 	if c == nil {
 		var err error
 		if c, err = unseal(token, func(id string) (*TokenKey, bool) { return store.Get(r, TokenKeyTable, id) }); err != nil {
@@ -124,7 +132,7 @@ func (b *Builtin) Check(ctx context.Context, token string, late bool) (*Session,
 		return nil, refuse("token has expired")
 	}
 	// An application credential may end before the snapshot changes, so its tokens are always joined anew.
-	if s != nil && rev == r.Revision() && c.appID == "" {
+	if s != nil && o.rev == r.Revision() && c.appID == "" {
 		return s, nil
 	}
 	s, err := check(r, c, now)
@@ -141,7 +149,7 @@ func (b *Builtin) Check(ctx context.Context, token string, late bool) (*Session,
 			return nil, err
 		}
 	}
-	b.cache.put(token, c, s, r.Revision())
+	b.cache.put(token, opened{c, s, r.Revision()})
 	return s, nil
 }
 

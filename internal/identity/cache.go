@@ -2,45 +2,39 @@ package identity
 
 import "sync"
 
-// cachedTokens is how many tokens one generation of the cache holds, about 1 kB each.
+// cachedTokens is how many tokens one generation of a cache holds, about 1 kB each.
 const cachedTokens = 4096
 
-// tokenCache remembers opened tokens and what they were worth at one revision of the store.  A change of revision makes the worth
-// void but not the opening.  Two generations bound its size without a list of ages.
-type tokenCache struct {
+// cache remembers what is dear to find out again.  Two generations bound its size without a list of ages: what is not used while
+// a generation fills up is forgotten with the next.
+type cache[K comparable, V any] struct {
 	mu        sync.Mutex
-	cur, prev map[string]cached
+	cur, prev map[K]V
 }
 
-type cached struct {
-	claim *claim
-	s     *Session
-	rev   int64
-}
+func newCache[K comparable, V any]() *cache[K, V] { return &cache[K, V]{cur: map[K]V{}} }
 
-func newTokenCache() *tokenCache { return &tokenCache{cur: map[string]cached{}} }
-
-func (t *tokenCache) get(token string) (*claim, *Session, int64) {
+func (t *cache[K, V]) get(key K) (V, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e, ok := t.cur[token]
+	v, ok := t.cur[key]
 	if !ok {
-		if e, ok = t.prev[token]; ok {
-			t.add(token, e)
+		if v, ok = t.prev[key]; ok {
+			t.add(key, v)
 		}
 	}
-	return e.claim, e.s, e.rev
+	return v, ok
 }
 
-func (t *tokenCache) put(token string, c *claim, s *Session, rev int64) {
+func (t *cache[K, V]) put(key K, v V) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.add(token, cached{c, s, rev})
+	t.add(key, v)
 }
 
-func (t *tokenCache) add(token string, e cached) {
-	if len(t.cur) >= cachedTokens {
-		t.prev, t.cur = t.cur, make(map[string]cached, cachedTokens)
+func (t *cache[K, V]) add(key K, v V) {
+	if _, have := t.cur[key]; !have && len(t.cur) >= cachedTokens {
+		t.prev, t.cur = t.cur, make(map[K]V, cachedTokens)
 	}
-	t.cur[token] = e
+	t.cur[key] = v
 }
