@@ -30,7 +30,7 @@
 // creates its guard and runs again; from then on every writer of a row in that set also writes the guard, blindly, so that
 // writers do not conflict with each other but do conflict with a reader, who demands the guard unchanged.  While a set has no
 // guard, its writers demand that there still be none.  So ports created on one network commit side by side, and the deletion of
-// that network, which reads the network's ports, cannot slip between them.  Count is not guarded.
+// that network, which reads the network's ports, cannot slip between them.  Count is not guarded, unless by Guard.
 //
 // A conflict never leaves Update: it waits for the replica to reach the revision that it lost against and runs f again.  After
 // a few conflicts the transaction is let through alone (within its server), so a long one does get its turn.

@@ -64,7 +64,8 @@ func All[T any](r Read, t *resource.Table[T]) iter.Seq[*T] {
 }
 
 // Count returns how many rows stand under a value of an index; the index "" means the whole table.  Its cost does not grow with
-// the number.  In a Tx it includes the transaction's own writes, but other writers may change it before the commit.
+// the number.  In a Tx it includes the transaction's own writes, but other writers may change it before the
+// commit, unless the set is guarded by Guard.
 func Count[T any](r Read, t *resource.Table[T], index, value string) int {
 	s, x := r.view()
 	d := s.def(t.Name)

@@ -439,6 +439,74 @@ func TestBaseIsUnguarded(t *testing.T) {
 	}
 }
 
+// A limit decided on Count holds under concurrency when the set is guarded.
+func TestGuardedCount(t *testing.T) {
+	k := newKit(t)
+	const limit = 7
+	var wg sync.WaitGroup
+	for i := range 4 * limit {
+		wg.Go(func() {
+			_, err := k.Update(t.Context(), func(tx store.Tx) error {
+				store.Guard(tx, k.c, "parent", "n")
+				if store.Count(tx, k.c, "parent", "n") >= limit {
+					return errBusy
+				}
+				store.Put(tx, k.c, &child{ID: fmt.Sprint(i), Parent: "n"})
+				return nil
+			})
+			if err != nil && !errors.Is(err, errBusy) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := store.Count(k.Snapshot(), k.c, "parent", "n"); n != limit {
+		t.Errorf("%d rows, want %d", n, limit)
+	}
+}
+
+// Writing while iterating does not change what is iterated over, and breaking off is possible anywhere.
+func TestIterateAndWrite(t *testing.T) {
+	k := newKit(t)
+	k.must(t, func(tx store.Tx) error {
+		for _, id := range []string{"b", "d", "f"} {
+			store.Put(tx, k.c, &child{ID: id, Parent: "n"})
+		}
+		return nil
+	})
+	k.must(t, func(tx store.Tx) error {
+		store.Put(tx, k.c, &child{ID: "a", Parent: "n"})
+		store.Put(tx, k.c, &child{ID: "e", Parent: "n"})
+		store.Put(tx, k.c, &child{ID: "g", Parent: "n"})
+		var got []string
+		for c := range store.Find(tx, k.c, "parent", "n") {
+			got = append(got, c.ID)
+			store.Delete(tx, k.c, "d")
+			store.Delete(tx, k.c, "g")
+			store.Put(tx, k.c, &child{ID: "c", Parent: "n"})
+		}
+		if s := strings.Join(got, " "); s != "a b d e f g" {
+			return fmt.Errorf("iterated over %q", s)
+		}
+		if s := childIDs(tx, k.c, "parent", "n"); s != "a b c e f" {
+			return fmt.Errorf("afterwards %q", s)
+		}
+		for stop := range 5 {
+			n := 0
+			for range store.Find(tx, k.c, "parent", "n") {
+				if n == stop {
+					break
+				}
+				n++
+			}
+			if n != stop {
+				return fmt.Errorf("broke off at %d of %d", n, stop)
+			}
+		}
+		return nil
+	})
+}
+
 // Updates under way when the store closes end, one way or the other.
 func TestCloseUnderLoad(t *testing.T) {
 	p := parents()

@@ -142,33 +142,33 @@ func (x *tx) all(d *tableDef, yield func(any) bool) {
 	x.merge(d, func(f func(*row) bool) { x.base.eachRow(d, f) }, func(any) bool { return true }, yield)
 }
 
-// merge yields the snapshot's rows with the transaction's own writes laid over them, by key.
+// merge yields the snapshot's rows with the transaction's own writes laid over them, by key.  The caller may write while it
+// iterates; what is yielded is the state at the start.
 func (x *tx) merge(d *tableDef, each func(func(*row) bool), match, yield func(any) bool) {
 	if x.perTab[d.ord] == 0 {
 		each(func(r *row) bool { return yield(r.val) })
 		return
 	}
-	type keyed struct {
-		key string
-		val any
-	}
-	var out []keyed
-	each(func(r *row) bool {
-		if _, own := x.byRef[ref{d.ord, r.key}]; !own {
-			out = append(out, keyed{r.key, r.val})
-		}
-		return true
-	})
+	known := len(x.writes)
+	var own []write
 	for _, w := range x.writes {
 		if w.def == d && w.val != nil && match(w.val) {
-			out = append(out, keyed{w.key, w.val})
+			own = append(own, w)
 		}
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].key < out[j].key })
-	for _, k := range out {
-		if !yield(k.val) {
-			return
+	sort.Slice(own, func(i, j int) bool { return own[i].key < own[j].key })
+	more := true
+	each(func(r *row) bool {
+		for more && len(own) > 0 && own[0].key < r.key {
+			more, own = yield(own[0].val), own[1:]
 		}
+		if i, overlaid := x.byRef[ref{d.ord, r.key}]; more && !(overlaid && i < known) {
+			more = yield(r.val)
+		}
+		return more
+	})
+	for more && len(own) > 0 {
+		more, own = yield(own[0].val), own[1:]
 	}
 }
 
@@ -190,6 +190,14 @@ func (x *tx) countOwn(d *tableDef, match func(any) bool) int {
 		}
 	}
 	return n
+}
+
+// Guard makes the transaction commit only if no other writer has touched the set that Find would return, without reading it: for
+// decisions taken on Count.
+func Guard[T any](t Tx, tab *resource.Table[T], index, value string) {
+	x := t.tx()
+	d := x.base.def(tab.Name)
+	x.finds[findRef{d.ord, d.index(index), value}] = struct{}{}
 }
 
 // Base is the snapshot that the transaction started from, for reads that need not hold at commit: a hint where to look, a list to
