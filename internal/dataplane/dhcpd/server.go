@@ -46,6 +46,8 @@ type Server struct {
 	table  atomic.Pointer[table]
 	raw    *os.File
 	close  []func() error
+	once   sync.Once
+	ended  error // of Close
 
 	limit    *limiter
 	inFlight chan struct{}
@@ -398,11 +400,14 @@ func (s *Server) record(book *leaseBook) {
 }
 
 // Close stops the server and writes the leases.  Nothing is said to guests: a restart is invisible.
+// Closing twice is fine.
 func (s *Server) Close() error {
-	s.cancel()
-	err := s.closeAll()
-	s.wg.Wait()
-	return err
+	s.once.Do(func() {
+		s.cancel()
+		s.ended = s.closeAll()
+		s.wg.Wait()
+	})
+	return s.ended
 }
 
 func (s *Server) closeAll() error {
