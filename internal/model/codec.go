@@ -17,7 +17,12 @@ const maxList = 1000
 const maxName = 255
 
 // wrong is a reason why a value is refused, as Neutron words it.
-func wrong(format string, v any) error { return fmt.Errorf(format, resource.Show(v)) }
+func wrong(format string, vs ...any) error {
+	for i, v := range vs {
+		vs[i] = resource.Show(v)
+	}
+	return fmt.Errorf(format, vs...)
+}
 
 // parseAddr reads an address as the API has it: no zone, and an IPv4-mapped IPv6 address is refused, for it would be a
 // second spelling of an IPv4 one.
@@ -148,7 +153,7 @@ func appendMAC(dst []byte, m MAC) []byte { return resource.AppendString(dst, m.S
 func asList(v any, what string) ([]any, error) {
 	list, ok := v.([]any)
 	if !ok || len(list) > maxList {
-		return nil, fmt.Errorf("Invalid data format for %s: '%s'", what, resource.Show(v)) //nolint:staticcheck // Neutron's wording
+		return nil, wrong("Invalid data format for %s: '%s'", what, v)
 	}
 	return list, nil
 }
@@ -157,11 +162,11 @@ func asList(v any, what string) ([]any, error) {
 func entry(v any, what string, keys ...string) (map[string]any, error) {
 	m, ok := v.(map[string]any)
 	if !ok {
-		return nil, fmt.Errorf("Invalid data format for %s: '%s'", what, resource.Show(v)) //nolint:staticcheck // Neutron's wording
+		return nil, wrong("Invalid data format for %s: '%s'", what, v)
 	}
 	for k := range m {
 		if !slices.Contains(keys, k) {
-			return nil, fmt.Errorf("Invalid data format for %s: '%s'", what, resource.Show(v)) //nolint:staticcheck // Neutron's wording
+			return nil, wrong("Invalid data format for %s: '%s'", what, v)
 		}
 	}
 	return m, nil
@@ -184,7 +189,7 @@ func objects[V any](v any, what string, keys []string, one func(m map[string]any
 			return nil, err
 		}
 		if slices.ContainsFunc(out, func(o V) bool { return same(o, value) }) {
-			return nil, fmt.Errorf("Duplicate %s '%s'", what, resource.Show(item)) //nolint:staticcheck // Neutron's wording
+			return nil, wrong("Duplicate %s '%s'", what, item)
 		}
 		out = append(out, value)
 	}
