@@ -125,9 +125,6 @@ func (c *cloud) do(token, method, path string, body any, headers ...string) answ
 	for i := 0; i+1 < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	if req.Header.Get("Host") != "" {
-		req.Host = req.Header.Get("Host")
-	}
 	cl := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := cl.Do(req)
 	if err != nil {

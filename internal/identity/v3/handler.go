@@ -149,7 +149,7 @@ func unclean(path string) bool {
 
 var (
 	hostForm   = regexp.MustCompile(`^[A-Za-z0-9._:\[\]-]{1,255}$`)
-	prefixForm = regexp.MustCompile(`^(/[A-Za-z0-9._~-]{1,64}){1,8}$`)
+	prefixForm = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,63}){1,8}$`)
 )
 
 // rebase takes prefix and trailing slash off the path and finds the base for links.  X-Forwarded-Proto, -Host and -Prefix are
