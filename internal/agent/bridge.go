@@ -99,7 +99,7 @@ func (a *agent) applyFlows(ctx context.Context, b *bridge, full bool) (ready boo
 			return false, err
 		}
 	}
-	mods := b.plan(time.Now())
+	mods := b.plan(time.Now(), a.confirmed)
 	if len(mods) == 0 {
 		return true, nil
 	}
@@ -160,8 +160,9 @@ func (a *agent) load(ctx context.Context, b *bridge) error {
 	return nil
 }
 
-// plan lists the mods for what is pending: what is wanted comes before what is not.
-func (b *bridge) plan(now time.Time) []openflow.FlowMod {
+// plan lists the mods for what is pending: what is wanted comes before what is not.  Until the state is confirmed, a flood list only
+// grows: the cached state may be older than the flows.
+func (b *bridge) plan(now time.Time, confirmed bool) []openflow.FlowMod {
 	if b.flows.PendingLen() == 0 && len(b.forget) == 0 {
 		return nil
 	}
@@ -170,15 +171,52 @@ func (b *bridge) plan(now time.Time) []openflow.FlowMod {
 		if again, bad := b.bad[k]; bad && now.Before(again) {
 			continue
 		}
-		if f, ok := b.flows.Wanted(k); ok {
-			want[k] = f
+		w, wanted := b.flows.Wanted(k)
+		h, there := b.flows.Actual(k)
+		if wanted && there && !confirmed {
+			if rule, ok := pipeline.RuleOf(w.Cookie); ok && rule == pipeline.FloodNetwork {
+				w = widen(w, h)
+			}
 		}
-		if f, ok := b.flows.Actual(k); ok {
-			have[k] = f
+		if wanted {
+			want[k] = w
+		}
+		if there {
+			have[k] = h
 		}
 	}
 	c := openflow.Diff(want, have)
 	return append(c.All(), b.forget...)
+}
+
+// widen is flood flow w with the outputs of h that it lacks, if both are for the same segment.
+func widen(w, h openflow.Flow) openflow.Flow {
+	outputs := func(f openflow.Flow) (head []openflow.Action, outs []openflow.Output) {
+		for i, act := range f.Actions {
+			if o, ok := act.(openflow.Output); ok {
+				outs = append(outs, o)
+			} else {
+				head = f.Actions[:i+1]
+			}
+		}
+		return head, outs
+	}
+	head, outs := outputs(w)
+	oldHead, oldOuts := outputs(h)
+	if !openflow.ActionsEqual(head, oldHead) {
+		return w
+	}
+	for _, o := range oldOuts {
+		if !slices.Contains(outs, o) {
+			outs = append(outs, o)
+		}
+	}
+	slices.Sort(outs)
+	w.Actions = slices.Clone(head)
+	for _, o := range outs {
+		w.Actions = append(w.Actions, o)
+	}
+	return w
 }
 
 // push sends mods as one bundle.  A flow that the switch refuses is set aside, its owner gets the reason, and the others go on.

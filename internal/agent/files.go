@@ -137,5 +137,10 @@ func (a *agent) takeInstance(portID, mark string) {
 	a.cfg.Source.ReportInstance(portID, &in)
 }
 
-// dropInstance forgets what was read for a port whose device has gone, so that a new plug is read again.
-func (a *agent) dropInstance(portID string) { delete(a.plugs, portID) }
+// dropInstance takes back what was read for a port whose device has gone, so that a new plug is read again.
+func (a *agent) dropInstance(portID string) {
+	if _, ok := a.plugs[portID]; ok {
+		delete(a.plugs, portID)
+		a.cfg.Source.ReportInstance(portID, nil)
+	}
+}

@@ -217,8 +217,14 @@ func device(p *nodestate.Port) string { return "qvo" + p.ID[:11] }
 // plug adds the port's device to br-int as a plugger does.
 func (n *node) plug(p *nodestate.Port) {
 	n.t.Helper()
+	n.bridgeUp()
 	n.Ctl("--no-wait", "add-port", "br-int", device(p), "--", "set", "Interface", device(p), "external_ids:iface-id="+p.ID,
 		`external_ids:attached-mac="`+p.MAC.String()+`"`, "external_ids:iface-status=active")
+}
+
+func (n *node) bridgeUp() {
+	n.t.Helper()
+	n.Eventually("br-int is there", func() bool { return strings.Contains(n.Ctl("list-br"), "br-int") })
 }
 
 func (n *node) must(name string, args ...string) string {
@@ -301,7 +307,7 @@ type pinger struct {
 
 func startPing(t *testing.T, ns, to string) *pinger {
 	t.Helper()
-	p := &pinger{cmd: exec.Command("ip", "netns", "exec", ns, "ping", "-i", "0.01", "-q", to), out: &strings.Builder{}}
+	p := &pinger{cmd: exec.Command("ip", "netns", "exec", ns, "ping", "-i", "0.01", to), out: &strings.Builder{}}
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -310,19 +316,21 @@ func startPing(t *testing.T, ns, to string) *pinger {
 	return p
 }
 
-// stop ends it and returns packets sent and lost.
-func (p *pinger) stop(t *testing.T) (sent, lost int) {
+var sequence = regexp.MustCompile(`icmp_seq=(\d+) ttl`)
+
+// stop ends it and returns the packets answered and those lost before the last answer: the end itself may cut one off.
+func (p *pinger) stop(t *testing.T) (got, lost int) {
 	t.Helper()
 	_ = p.cmd.Process.Signal(os.Interrupt)
 	_ = p.cmd.Wait() // status 1 if anything was lost
-	var got int
-	m := regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`).FindStringSubmatch(p.out.String())
-	if m == nil {
-		t.Fatalf("ping said %q", p.out.String())
+	seen := map[int]bool{}
+	last := 0
+	for _, m := range sequence.FindAllStringSubmatch(p.out.String(), -1) {
+		var n int
+		fmt.Sscan(m[1], &n)
+		seen[n], last = true, max(last, n)
 	}
-	fmt.Sscan(m[1], &sent)
-	fmt.Sscan(m[2], &got)
-	return sent, sent - got
+	return len(seen), last - len(seen)
 }
 
 func network(id, typ string, segment uint32) *nodestate.Network {
@@ -344,3 +352,5 @@ func peersOf(n *node, net *nodestate.Network, ports ...*nodestate.Port) *nodesta
 	}
 	return p
 }
+
+func newAddr(s string) netip.Addr { return netip.MustParseAddr(s) }

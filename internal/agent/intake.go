@@ -139,9 +139,7 @@ func (a *agent) takePorts(full bool) {
 			a.dirtyPorts[name] = true
 		}
 	}
-	if len(ch.Ports) > 0 {
-		a.tellReady()
-	}
+	a.tellReady()
 }
 
 // takePort tells the engine of one port that has changed.

@@ -107,8 +107,8 @@ func TestAgentRestartUnderTrafficLosesNothing(t *testing.T) {
 	}
 	p.reachable(t)
 	for _, x := range pings {
-		if sent, lost := x.stop(t); lost > 0 || sent < 50 {
-			t.Errorf("%d of %d packets lost", lost, sent)
+		if got, lost := x.stop(t); lost > 0 || got < 20 {
+			t.Errorf("%d packets lost, %d answered", lost, got)
 		}
 	}
 }

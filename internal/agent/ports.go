@@ -62,6 +62,9 @@ func (a *agent) applyPorts(ctx context.Context, removals bool) error {
 			done = append(done, name)
 			continue
 		}
+		if _, ok := a.ovs.Bridge(want.Bridge); wanted && !ok {
+			continue // the bridge's own event comes
+		}
 		if wanted && (!there || !have.Ours || !want.Equal(have.AsPort())) {
 			plan.Ports = append(plan.Ports, want)
 		}

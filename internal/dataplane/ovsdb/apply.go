@@ -40,10 +40,13 @@ func (d *Driver) Apply(ctx context.Context, p Plan) (cfg int, err error) {
 	for _, name := range p.Remove {
 		t.remove(name)
 	}
+	if t.err != nil {
+		return 0, t.err
+	}
 	if len(t.ops) == 0 {
 		return 0, nil
 	}
-	return t.commit(ctx, c)
+	return d.commit(ctx, c, t)
 }
 
 // Reach bumps the configuration number without changing anything: once CurCfg has reached the returned number, ovs-vswitchd is
@@ -55,7 +58,7 @@ func (d *Driver) Reach(ctx context.Context) (cfg int, err error) {
 	if c == nil || d.pic.root == nil {
 		return 0, ErrNotConnected
 	}
-	return (&transaction{pic: &d.pic}).commit(ctx, c)
+	return d.commit(ctx, c, &transaction{pic: &d.pic})
 }
 
 // transaction collects operations.
@@ -64,9 +67,12 @@ type transaction struct {
 	ops   []rfc7047.Operation
 	named int
 	fresh map[string]string // bridges made in this transaction: name -> named uuid
+	err   error             // why the plan cannot be carried out
 }
 
-func (t *transaction) commit(ctx context.Context, c client.Client) (int, error) {
+// commit carries t out and marks the rows it touched: ovsdb-server tells of a change before it answers the transaction, so the next
+// Poll sees them as they are now, and a second Apply does not repeat the first.
+func (d *Driver) commit(ctx context.Context, c client.Client, t *transaction) (int, error) {
 	root := t.pic.root.UUID
 	ops := append(t.ops,
 		rfc7047.Operation{
@@ -91,6 +97,16 @@ func (t *transaction) commit(ctx context.Context, c client.Client) (int, error) 
 			return 0, fmt.Errorf("change Open vSwitch configuration: a row of %s has gone", ops[i].Table)
 		}
 	}
+	d.mu.Lock()
+	for i, op := range t.ops {
+		id := rowID{op.Table, res[i].UUID.GoUUID}
+		if op.Op != rfc7047.OperationInsert {
+			id.uuid = op.Where[0].Value.(rfc7047.UUID).GoUUID
+		}
+		d.dirty[id] = struct{}{}
+	}
+	d.dirty[rowID{tableRoot, root}] = struct{}{}
+	d.mu.Unlock()
 	last := res[len(ops)-1]
 	if len(last.Rows) != 1 {
 		return 0, fmt.Errorf("read next_cfg: %d rows", len(last.Rows))
@@ -311,13 +327,12 @@ func (t *transaction) newPort(p Port) {
 		t.mutate(tableBridge, uuid, m)
 		return
 	}
-	if name, ok := t.fresh[p.Bridge]; ok {
-		// A row made in this transaction can be found by its name only.
-		t.ops = append(t.ops, rfc7047.Operation{
-			Op: rfc7047.OperationMutate, Table: tableBridge, Mutations: []rfc7047.Mutation{m},
-			Where: []rfc7047.Condition{{Column: "_uuid", Function: rfc7047.ConditionEqual, Value: rfc7047.UUID{GoUUID: name}}},
-		})
+	name, ok := t.fresh[p.Bridge]
+	if !ok {
+		t.err = fmt.Errorf("add port %s: no bridge %s", p.Name, p.Bridge)
+		return
 	}
+	t.mutate(tableBridge, name, m) // made in this transaction, found by its name
 }
 
 func (t *transaction) tag(name string, want Tagging) {
