@@ -25,7 +25,7 @@ const (
 const randomSeed = 512
 
 func (t *table) openstack(p *Port) *node {
-	r := &node{dir: map[string]*node{}, order: openstackVersions}
+	r := &node{dir: map[string]*node{}, order: openstackVersions, plain: true}
 	for _, v := range openstackVersions {
 		d := map[string]*node{"meta_data.json": jsonNode(func() (any, error) { return p.metaData() })}
 		if len(p.UserData) > 0 {

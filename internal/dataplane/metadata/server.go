@@ -170,7 +170,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	body, kind := []byte(nil), n.kind
 	if n.dir != nil {
-		body = []byte(n.list(!isOpenStack(r.URL.Path)))
+		body = []byte(n.list())
 	} else if body, err = n.content(); err != nil {
 		s.stats.Failed.Add(1)
 		s.log.Error("metadata cannot be written", "port", p.ID, "err", err)
@@ -199,13 +199,6 @@ func (s *Server) proxy(w http.ResponseWriter, r *http.Request, p *Port, source n
 	if s.failing.Swap(false) {
 		s.log.Info("metadata requests work again")
 	}
-}
-
-func isOpenStack(path string) bool {
-	for len(path) > 0 && path[0] == '/' {
-		path = path[1:]
-	}
-	return len(path) >= 9 && path[:9] == "openstack"
 }
 
 // limited counts connections, in all and per guest; what is too much is closed at once.

@@ -12,6 +12,7 @@ type node struct {
 	dir     map[string]*node // nil: a file
 	order   []string         // names in the order they are listed; nil: sorted
 	label   string           // how the node is listed in its parent: "0=mykey"; "": name, with a slash for a directory
+	plain   bool             // list directories without a slash
 	kind    string           // content type; "": text/plain
 	content func() ([]byte, error)
 }
@@ -29,7 +30,7 @@ var ec2Versions = []string{
 
 // root is the whole tree of a port.
 func (t *table) root(p *Port) *node {
-	r := &node{dir: map[string]*node{"openstack": t.openstack(p)}, order: ec2Versions}
+	r := &node{dir: map[string]*node{"openstack": t.openstack(p)}, order: ec2Versions, plain: true}
 	version := &node{dir: map[string]*node{"meta-data": ec2(p)}}
 	if len(p.UserData) > 0 {
 		version.dir["user-data"] = blob(p.UserData)
@@ -106,7 +107,7 @@ func (n *node) walk(path string) *node {
 }
 
 // list prints a directory: one name a line, no final newline.
-func (n *node) list(slash bool) string {
+func (n *node) list() string {
 	names := n.order
 	if names == nil {
 		names = slices.Sorted(maps.Keys(n.dir))
@@ -116,7 +117,7 @@ func (n *node) list(slash bool) string {
 		switch c := n.dir[name]; {
 		case c.label != "":
 			out = append(out, c.label)
-		case slash && c.dir != nil:
+		case c.dir != nil && !n.plain:
 			out = append(out, name+"/")
 		default:
 			out = append(out, name)
