@@ -393,7 +393,7 @@ func (w *textWriter) natAddr(family NATFamily, a [16]byte, ports bool) {
 	if ports {
 		w.str("[")
 	}
-	w.b = netip.AddrFrom16(a).AppendTo(w.b)
+	w.b = appendIPv6(w.b, valueOf(a[:]))
 	if ports {
 		w.str("]")
 	}

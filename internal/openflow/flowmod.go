@@ -97,6 +97,30 @@ func (m *FlowMod) appendBody(b []byte, v Version) ([]byte, error) {
 	return b, nil
 }
 
+// Encode makes the whole message of a change.
+func Encode(m Message, v Version, xid uint32) ([]byte, error) {
+	if v < V13 || v > V15 {
+		return nil, fmt.Errorf("encode message: %s is not supported", v)
+	}
+	b, err := m.appendBody(appendHeader(nil, v, m.messageType(), xid), v)
+	if err != nil {
+		return nil, err
+	}
+	return finishMessage(b, 0)
+}
+
+// DecodeFlowMod reads a whole flow mod message, as Encode or another controller made it.
+func DecodeFlowMod(msg []byte) (FlowMod, error) {
+	if len(msg) < headerLen {
+		return FlowMod{}, fmt.Errorf("decode flow mod: %d bytes", len(msg))
+	}
+	h := decodeHeader(msg)
+	if h.typ != typeFlowMod || h.length != len(msg) || h.version < V13 || h.version > V15 {
+		return FlowMod{}, fmt.Errorf("decode flow mod: message of type %d, version %d, length %d of %d", h.typ, h.version, h.length, len(msg))
+	}
+	return decodeFlowMod(msg[headerLen:], h.version)
+}
+
 // decodeFlowMod reads what appendBody wrote.
 func decodeFlowMod(b []byte, v Version) (FlowMod, error) {
 	var m FlowMod

@@ -113,9 +113,9 @@ func (w *textWriter) be16(x *matchIndex, f Field, label string) {
 	if fm := &x.f[f]; fm.Exact() {
 		w.dec(fm.Value.Lo)
 	} else {
-		w.hex(fm.Value.Lo)
+		w.hexPadded(fm.Value.Lo, 1)
 		w.str("/")
-		w.hex(fm.Mask.Lo)
+		w.hexPadded(fm.Mask.Lo, 1)
 	}
 	w.str(",")
 }

@@ -246,7 +246,7 @@ func (w *textWriter) addr(v, mask Value, width int) {
 	if width == 32 {
 		w.b = v.Addr4().AppendTo(w.b)
 	} else {
-		w.b = v.Addr6().AppendTo(w.b)
+		w.b = appendIPv6(w.b, v)
 	}
 	n, ok := mask.prefixLen(width)
 	switch {
@@ -257,8 +257,16 @@ func (w *textWriter) addr(v, mask Value, width int) {
 	case width == 32:
 		w.b = mask.Addr4().AppendTo(append(w.b, '/'))
 	default:
-		w.b = mask.Addr6().AppendTo(append(w.b, '/'))
+		w.b = appendIPv6(append(w.b, '/'), mask)
 	}
+}
+
+// appendIPv6 prints as inet_ntop(3), which writes the last 32 bits of ::/96 as an IPv4 address.
+func appendIPv6(b []byte, v Value) []byte {
+	if v.Hi == 0 && v.Lo>>32 == 0 && v.Lo>>16 != 0 {
+		return v.Addr4().AppendTo(append(b, "::"...))
+	}
+	return v.Addr6().AppendTo(b)
 }
 
 func (w *textWriter) mac(v, mask Value) {
