@@ -253,6 +253,9 @@ func (m *Manager) Apply(ctx context.Context, in agent.Input) agent.Outcome {
 		ready := in.Ready[s.port.ID]
 		err := m.serve(ctx, id, s, r, ready)
 		m.logChange(id, r, err)
+		if m.dirty[id] || r.statuses == nil || fmt.Sprint(err) != fmt.Sprint(r.err) {
+			r.statuses = statuses(m.nets[id], err)
+		}
 		r.err = err
 		switch {
 		case errors.Is(err, errWait):
@@ -263,9 +266,6 @@ func (m *Manager) Apply(ctx context.Context, in agent.Input) agent.Outcome {
 			soonest(&out.Retry, retryLater)
 		case ready && r.placed:
 			out.Placed = append(out.Placed, s.port.ID)
-		}
-		if m.dirty[id] || err != nil || len(r.statuses) == 0 {
-			r.statuses = statuses(m.nets[id], err)
 		}
 		out.Statuses = append(out.Statuses, r.statuses...)
 	}
