@@ -1,0 +1,300 @@
+// Package server is the composition root of the control plane: it opens the store, puts rules, APIs and the southbound server on it,
+// and runs them until it is told to stop.
+//
+// A server keeps nothing but its store: several servers on one external etcd cluster are alike, and killing one at any moment loses
+// nothing that was acknowledged.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"baryon/internal/api"
+	"baryon/internal/compile"
+	"baryon/internal/identity"
+	v3 "baryon/internal/identity/v3"
+	"baryon/internal/model"
+	"baryon/internal/neutron"
+	"baryon/internal/pki"
+	"baryon/internal/southbound"
+	"baryon/internal/store"
+	"baryon/internal/telemetry"
+)
+
+// Run is the server: it returns nil when ctx ends, after requests under way have been answered.
+func Run(ctx context.Context, cfg Config) error {
+	if err := cfg.check(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("make data directory: %w", err)
+	}
+	st, err := openStore(ctx, &cfg)
+	if err != nil {
+		return err
+	}
+	defer st.Close() //nolint:errcheck // everything acknowledged is on disk already
+	s := &server{cfg: cfg, st: st, log: cfg.Log, metrics: telemetry.NewRegistry(cfg.Version)}
+	if err := s.build(ctx); err != nil {
+		return err
+	}
+	defer s.rules.Close()
+	return s.serve(ctx)
+}
+
+type server struct {
+	cfg     Config
+	st      *store.Store
+	log     *slog.Logger
+	metrics *prometheus.Registry
+
+	rules *neutron.Service
+	users *identity.Builtin // nil unless the identity is built in
+	auth  identity.Authenticator
+	ca    *pki.Authority
+	south *southbound.Server
+}
+
+// openStore opens the embedded store or reaches the external cluster.
+func openStore(ctx context.Context, cfg *Config) (*store.Store, error) {
+	o := store.Options{Endpoints: cfg.Etcd.Endpoints, Username: cfg.Etcd.Username, Log: cfg.Log.With("part", "store")}
+	o.Tables = append(o.Tables, model.AllTables()...)
+	o.Tables = append(o.Tables, identity.Tables()...)
+	o.Tables = append(o.Tables, pki.Tables()...)
+	o.Tables = append(o.Tables, southbound.Tables()...)
+	if len(o.Endpoints) == 0 {
+		o.Dir = cfg.DataDir + "/etcd"
+	} else {
+		var err error
+		if o.TLS, err = cfg.Etcd.clientTLS(); err != nil {
+			return nil, err
+		}
+		if o.Password, err = secret(cfg.Etcd.PasswordFile); err != nil {
+			return nil, err
+		}
+	}
+	st, err := store.Open(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return st, nil
+}
+
+func (s *server) build(ctx context.Context) error {
+	if err := s.buildIdentity(ctx); err != nil {
+		return err
+	}
+	network := s.cfg.Network
+	network.Store, network.Log = s.st, s.log.With("part", "rules")
+	var err error
+	if s.rules, err = neutron.New(network); err != nil {
+		return err
+	}
+	if s.ca, err = pki.Open(ctx, pki.Config{Store: s.st, Names: s.cfg.SouthboundNames}); err != nil {
+		return err
+	}
+	s.south, err = southbound.NewServer(southbound.Config{
+		Store: s.st, Nodes: s.rules, Authority: s.ca, Compile: compile.Config{DNSDomain: network.DNSDomain},
+		Log: s.log.With("part", "southbound"), Name: s.cfg.APIListen,
+	})
+	return err
+}
+
+func (s *server) buildIdentity(ctx context.Context) error {
+	switch s.cfg.Identity {
+	case IdentityNone:
+		s.log.Warn("identity is none: every request is an administrator's")
+		s.auth = identity.None{}
+		return nil
+	case IdentityKeystone:
+		k := s.cfg.Keystone
+		password, err := secret(k.PasswordFile)
+		if err != nil {
+			return err
+		}
+		s.auth, err = identity.NewKeystone(identity.KeystoneOptions{
+			URL: s.cfg.IdentityURL, Username: k.Username, Password: password, Project: k.Project,
+			UserDomain: k.UserDomain, ProjectDomain: k.ProjectDomain, Log: s.log.With("part", "identity"),
+		})
+		return err
+	}
+	log := s.log.With("part", "identity")
+	err := identity.Bootstrap(ctx, s.st, identity.BootstrapOptions{
+		AdminPassword: s.cfg.AdminPassword, IdentityURL: s.cfg.IdentityURL, NetworkURL: s.cfg.APIURL, Region: s.cfg.Region,
+		Dir: s.cfg.DataDir, Recover: s.cfg.Recover, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	if s.users, err = identity.New(ctx, s.st, identity.Options{URI: s.cfg.IdentityURL, Log: log}); err != nil {
+		return err
+	}
+	s.auth = s.users
+	return nil
+}
+
+// serve runs everything until ctx ends or a part fails.  Listeners are opened first, so that a taken port is an error at start.
+func (s *server) serve(ctx context.Context) error {
+	var lis listeners
+	defer lis.close()
+	apiL := lis.open(ctx, s.cfg.APIListen, "")
+	var idL net.Listener
+	if s.users != nil {
+		idL = lis.open(ctx, s.cfg.IdentityListen, "")
+	}
+	southL := lis.open(ctx, s.cfg.SouthboundListen, s.cfg.SouthboundNetns)
+	adminL := lis.add(listenAdmin(s.cfg.DataDir))
+	if lis.err != nil {
+		return lis.err
+	}
+	apiH, err := s.apiHandler()
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.south.Run(ctx) })
+	g.Go(func() error { return s.south.Serve(ctx, southL) })
+	g.Go(func() error { return untilDone(ctx, s.rules.Run(ctx)) })
+	g.Go(func() error { return s.serveHTTP(ctx, "api", apiL, apiH) })
+	g.Go(func() error { return s.serveHTTP(ctx, "admin", adminL, adminHandler(s.ca)) })
+	if s.users != nil {
+		idH, err := v3.New(s.users, v3.Options{Log: s.log.With("part", "identity")})
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return untilDone(ctx, s.users.Run(ctx)) })
+		g.Go(func() error { return s.serveHTTP(ctx, "identity", idL, idH) })
+	}
+	s.log.Info("server runs", "api", s.cfg.APIURL, "identity", s.cfg.Identity, "southbound", s.cfg.SouthboundListen)
+	err = g.Wait()
+	s.log.Info("server stops", "err", err)
+	return err
+}
+
+// untilDone takes an end by the context for what it is: no error.
+func untilDone(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// apiHandler is the networking API with the operators' pages beside it.
+func (s *server) apiHandler() (http.Handler, error) {
+	health := &telemetry.Health{}
+	health.Add("store", s.st.Ping)
+	health.Add("southbound", func(context.Context) error {
+		select {
+		case <-s.south.Ready():
+			return nil
+		default:
+			return errors.New("state is being compiled")
+		}
+	})
+	networking, err := api.New(api.Config{
+		Services: s.services(), Store: s.st, Auth: s.auth, Log: s.log.With("part", "api"), Metrics: s.metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.register()
+	mux := http.NewServeMux()
+	mux.Handle("GET /healthz", health.Live())
+	mux.Handle("GET /readyz", health.Ready())
+	mux.Handle("GET /metrics", telemetry.Handler(s.metrics))
+	mux.Handle("/", networking)
+	return mux, nil
+}
+
+// services are the rules as the API's routes want them.
+func (s *server) services() api.Services {
+	return api.Services{
+		Networks: s.rules.Networks(), Subnets: s.rules.Subnets(), Ports: s.rules.Ports(), Agents: s.rules.Agents(),
+		Tags: s.rules, Quotas: s.rules, DHCP: s.rules, Bindings: s.rules, IPAvailability: s.rules,
+	}
+}
+
+// register adds what store and southbound server count to the metrics.
+func (s *server) register() {
+	telemetry.Gauges(s.metrics, map[string]func() float64{
+		"baryon_store_revision":     func() float64 { return float64(s.st.Stats().Revision) },
+		"baryon_southbound_nodes":   func() float64 { return float64(s.south.Stats().Nodes) },
+		"baryon_southbound_records": func() float64 { return float64(s.south.Stats().Records) },
+	})
+	telemetry.Counters(s.metrics, map[string]func() float64{
+		"baryon_store_commits_total":      func() float64 { return float64(s.st.Stats().Commits) },
+		"baryon_store_conflicts_total":    func() float64 { return float64(s.st.Stats().Conflicts) },
+		"baryon_store_resyncs_total":      func() float64 { return float64(s.st.Stats().Resyncs) },
+		"baryon_southbound_updates_total": func() float64 { return float64(s.south.Stats().Updates) },
+		"baryon_southbound_records_total": func() float64 { return float64(s.south.Stats().Sent) },
+		"baryon_southbound_bytes_total":   func() float64 { return float64(s.south.Stats().Bytes) },
+		"baryon_southbound_resyncs_total": func() float64 { return float64(s.south.Stats().Resyncs) },
+		"baryon_southbound_reports_total": func() float64 { return float64(s.south.Stats().Reports) },
+		"baryon_southbound_refused_total": func() float64 { return float64(s.south.Stats().Refused) },
+	})
+}
+
+// serveHTTP serves until ctx ends, then lets requests under way finish.
+func (s *server) serveHTTP(ctx context.Context, name string, l net.Listener, h http.Handler) error {
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(s.log.With("part", name).Handler(), slog.LevelDebug),
+	}
+	if s.cfg.TLSCert != "" && name != "admin" {
+		pair, err := tls.LoadX509KeyPair(s.cfg.TLSCert, s.cfg.TLSKey)
+		if err != nil {
+			return fmt.Errorf("read TLS certificate: %w", err)
+		}
+		l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}})
+	}
+	stopped := make(chan error, 1)
+	unwatch := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+		defer cancel()
+		err := srv.Shutdown(grace)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = srv.Close()
+		}
+		stopped <- err
+	})
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		unwatch()
+		return fmt.Errorf("serve %s on %s: %w", name, l.Addr(), err)
+	}
+	return <-stopped
+}
+
+// listeners are opened together and closed together when one fails.
+type listeners struct {
+	list []net.Listener
+	err  error
+}
+
+func (l *listeners) open(ctx context.Context, address, namespace string) net.Listener {
+	lis, err := listen(ctx, address, namespace)
+	return l.add(lis, err)
+}
+
+func (l *listeners) add(lis net.Listener, err error) net.Listener {
+	if err != nil {
+		l.err = errors.Join(l.err, err)
+		return nil
+	}
+	l.list = append(l.list, lis)
+	return lis
+}
+
+func (l *listeners) close() {
+	for _, lis := range l.list {
+		_ = lis.Close() // most are closed by their servers already
+	}
+}
