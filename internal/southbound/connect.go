@@ -27,7 +27,8 @@ const (
 	backoffFirst   = 60 * time.Millisecond
 	backoffMost    = 4 * time.Second
 	lasting        = 5 * time.Second
-	connectTimeout = 3 * time.Second
+	dialTimeout    = 3 * time.Second  // of TCP: a host that is down
+	connectTimeout = 15 * time.Second // with handshakes: a server that a thousand nodes find again at once takes its time
 	planTimeout    = 15 * time.Second
 	renewEvery     = time.Hour
 	maxToNode      = 64 << 20 // bytes of a message from a server
@@ -95,9 +96,13 @@ func dial(address string, creds credentials.TransportCredentials, dialer func(co
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxToNode)),
 		grpc.WithReadBufferSize(bufferSize), grpc.WithWriteBufferSize(bufferSize), grpc.WithSharedWriteBuffer(true),
 	}
-	if dialer != nil {
-		opts = append(opts, grpc.WithContextDialer(dialer))
+	if dialer == nil {
+		tcp := net.Dialer{Timeout: dialTimeout}
+		dialer = func(ctx context.Context, address string) (net.Conn, error) {
+			return tcp.DialContext(ctx, "tcp", address)
+		}
 	}
+	opts = append(opts, grpc.WithContextDialer(dialer))
 	conn, err := grpc.NewClient("passthrough:///"+address, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", address, err)

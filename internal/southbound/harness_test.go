@@ -122,6 +122,7 @@ type cloud struct {
 	srv   *Server
 	stop  func()
 	log   *slog.Logger
+	beat  time.Duration
 }
 
 func newCloud(t testing.TB) *cloud {
@@ -132,7 +133,7 @@ func newCloud(t testing.TB) *cloud {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cloud{t: t, st: st, ca: ca, nodes: newFakeNodes(), addr: "127.0.0.1:0", log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
+	c := &cloud{t: t, st: st, ca: ca, nodes: newFakeNodes(), addr: "127.0.0.1:0", beat: 50 * time.Millisecond, log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
 	t.Cleanup(func() { c.halt() })
 	c.start()
 	return c
@@ -155,7 +156,7 @@ func (c *cloud) start() {
 		c.t.Fatal(err)
 	}
 	c.addr = lis.Addr().String()
-	srv, err := NewServer(Config{Store: c.st, Nodes: c.nodes, Authority: c.ca, Log: c.log, Name: "test", HeartbeatEvery: 50 * time.Millisecond})
+	srv, err := NewServer(Config{Store: c.st, Nodes: c.nodes, Authority: c.ca, Log: c.log, Name: "test", HeartbeatEvery: c.beat})
 	if err != nil {
 		c.t.Fatal(err)
 	}
