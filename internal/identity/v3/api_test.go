@@ -193,20 +193,23 @@ func TestBadLogins(t *testing.T) {
 	}
 }
 
+// statusCase is one resource and what it makes of good and bad input.
+type statusCase struct {
+	one, many string
+	good      obj
+	patch     obj
+	unique    bool
+	missing   string // of good
+	bad       []obj  // changes that make good bad
+}
+
 // Each resource: every status it can answer, by the same steps.
 func TestResourceStatuses(t *testing.T) {
 	c := newCloud(t)
 	c.tenant("plain", "member")
 	member := c.login("plain", "pw-plain", "plain")
 	svc := c.must(201, c.admin, "POST", "/v3/services", obj{"service": obj{"type": "image"}}).str("service", "id")
-	for _, tc := range []struct {
-		one, many string
-		good      obj
-		patch     obj
-		unique    bool
-		missing   string // of good
-		bad       []obj  // changes that make good bad
-	}{
+	for _, tc := range []statusCase{
 		{"domain", "domains", obj{"name": "d1", "description": "x"}, obj{"enabled": false}, true, "name", []obj{{"name": ""}, {"name": nil}, {"name": 3}, {"name": "  "}, {"name": strings.Repeat("n", 65)}, {"enabled": "yes"}, {"tags": "x"}, {"options": 1}}},
 		{"project", "projects", obj{"name": "p1", "tags": []string{"a"}}, obj{"description": "new", "enabled": false}, true, "name", []obj{{"name": "a\x00b"}, {"description": 4}, {"is_domain": true}, {"tags": []any{"a", "a"}}, {"tags": []any{"a,b"}}, {"big": strings.Repeat("x", 20000)}}},
 		{"user", "users", obj{"name": "u1", "password": "x", "email": "a@b"}, obj{"email": "c@d", "enabled": false}, true, "name", []obj{{"password": 1}, {"password": strings.Repeat("x", 300)}, {"enabled": 1}, {"password_expires_at": "2030"}, {"federated": []any{}}}},
@@ -216,74 +219,76 @@ func TestResourceStatuses(t *testing.T) {
 		{"endpoint", "endpoints", obj{"service_id": svc, "interface": "public", "url": "http://h/"}, obj{"url": "https://h/$(project_id)s"}, false, "url", []obj{{"interface": "x"}, {"url": "h"}, {"url": "ftp://h"}, {"service_id": "none"}, {"region_id": "nowhere"}}},
 		{"region", "regions", obj{"id": "r1"}, obj{"description": "d"}, true, "", []obj{{"id": "a/b"}, {"id": 1}, {"parent_region_id": 1}}},
 	} {
-		t.Run(tc.many, func(t *testing.T) {
-			path := "/v3/" + tc.many
-			body := func(change obj) obj {
-				in := maps.Clone(tc.good)
-				maps.Copy(in, change)
-				return obj{tc.one: in}
-			}
-			forbidden := func(a answer, action string) {
-				t.Helper()
-				if a.str("error", "message") != "You are not authorized to perform the requested action: identity:"+action+"." {
-					t.Errorf("%s", a.raw)
-				}
-			}
-			c.must(401, "", "GET", path, nil)
-			c.must(401, "forged", "POST", path, body(nil))
-			forbidden(c.must(403, member, "POST", path, body(nil)), "create_"+tc.one)
-			forbidden(c.must(403, member, "GET", path, nil), "list_"+tc.many)
-			created := c.must(201, c.admin, "POST", path, body(nil))
-			id := created.str(tc.one, "id")
-			self := created.str(tc.one, "links", "self")
-			if self != c.srv.URL+path+"/"+id || tc.one != "region" && len(id) != 32 {
-				t.Errorf("id %q, self %q", id, self)
-			}
-			if created.at(tc.one, "password") != nil {
-				t.Error("the password is shown")
-			}
-			if tc.unique {
-				c.must(409, c.admin, "POST", path, body(nil))
-			}
-			if tc.missing != "" {
-				in := maps.Clone(tc.good)
-				delete(in, tc.missing)
-				if a := c.must(400, c.admin, "POST", path, obj{tc.one: in}); a.str("error", "message") != "'"+tc.missing+"' is a required property" {
-					t.Errorf("%s", a.raw)
-				}
-			}
-			for _, change := range tc.bad {
-				c.must(400, c.admin, "POST", path, body(change))
-			}
-			for _, raw := range []string{"", "null", "[1]", "{", `{"x":{}}`, `{"` + tc.one + `":[]}`, `{"` + tc.one + `":null}`} {
-				c.must(400, c.admin, "POST", path, raw)
-				c.must(400, c.admin, "PATCH", path+"/"+id, raw)
-			}
-			c.must(413, c.admin, "POST", path, body(obj{"description": strings.Repeat("x", 120000)}))
-			if got := c.must(200, c.admin, "GET", path+"/"+id, nil); got.raw != created.raw {
-				t.Errorf("shown %s, created %s", got.raw, created.raw)
-			}
-			c.must(404, c.admin, "GET", path+"/nothing", nil)
-			c.must(404, c.admin, "PATCH", path+"/nothing", obj{tc.one: tc.patch})
-			c.must(404, c.admin, "DELETE", path+"/nothing", nil)
-			forbidden(c.must(403, member, "PATCH", path+"/"+id, obj{tc.one: tc.patch}), "update_"+tc.one)
-			forbidden(c.must(403, member, "DELETE", path+"/"+id, nil), "delete_"+tc.one)
-			c.must(400, c.admin, "PATCH", path+"/"+id, obj{tc.one: obj{"id": "other"}})
-			patched := c.must(200, c.admin, "PATCH", path+"/"+id, obj{tc.one: tc.patch})
-			for k, v := range tc.patch {
-				if patched.at(tc.one, k) != v {
-					t.Errorf("%s is %v after PATCH, want %v", k, patched.at(tc.one, k), v)
-				}
-			}
-			list := c.must(200, c.admin, "GET", path, nil)
-			links := list.at("links").(obj)
-			if next, ok := links["next"]; !ok || next != nil || links["self"] != c.srv.URL+path || len(list.at(tc.many).([]any)) == 0 {
-				t.Errorf("list links %v", links)
-			}
-			c.must(204, c.admin, "DELETE", path+"/"+id, nil)
-			c.must(404, c.admin, "GET", path+"/"+id, nil)
-		})
+		t.Run(tc.many, func(t *testing.T) { tc.run(t, c, member) })
 	}
+}
+
+func (tc statusCase) run(t *testing.T, c *cloud, member string) {
+	path := "/v3/" + tc.many
+	body := func(change obj) obj {
+		in := maps.Clone(tc.good)
+		maps.Copy(in, change)
+		return obj{tc.one: in}
+	}
+	forbidden := func(a answer, action string) {
+		t.Helper()
+		if a.str("error", "message") != "You are not authorized to perform the requested action: identity:"+action+"." {
+			t.Errorf("%s", a.raw)
+		}
+	}
+	c.must(401, "", "GET", path, nil)
+	c.must(401, "forged", "POST", path, body(nil))
+	forbidden(c.must(403, member, "POST", path, body(nil)), "create_"+tc.one)
+	forbidden(c.must(403, member, "GET", path, nil), "list_"+tc.many)
+	created := c.must(201, c.admin, "POST", path, body(nil))
+	id := created.str(tc.one, "id")
+	self := created.str(tc.one, "links", "self")
+	if self != c.srv.URL+path+"/"+id || tc.one != "region" && len(id) != 32 {
+		t.Errorf("id %q, self %q", id, self)
+	}
+	if created.at(tc.one, "password") != nil {
+		t.Error("the password is shown")
+	}
+	if tc.unique {
+		c.must(409, c.admin, "POST", path, body(nil))
+	}
+	if tc.missing != "" {
+		in := maps.Clone(tc.good)
+		delete(in, tc.missing)
+		if a := c.must(400, c.admin, "POST", path, obj{tc.one: in}); a.str("error", "message") != "'"+tc.missing+"' is a required property" {
+			t.Errorf("%s", a.raw)
+		}
+	}
+	for _, change := range tc.bad {
+		c.must(400, c.admin, "POST", path, body(change))
+	}
+	for _, raw := range []string{"", "null", "[1]", "{", `{"x":{}}`, `{"` + tc.one + `":[]}`, `{"` + tc.one + `":null}`} {
+		c.must(400, c.admin, "POST", path, raw)
+		c.must(400, c.admin, "PATCH", path+"/"+id, raw)
+	}
+	c.must(413, c.admin, "POST", path, body(obj{"description": strings.Repeat("x", 120000)}))
+	if got := c.must(200, c.admin, "GET", path+"/"+id, nil); got.raw != created.raw {
+		t.Errorf("shown %s, created %s", got.raw, created.raw)
+	}
+	c.must(404, c.admin, "GET", path+"/nothing", nil)
+	c.must(404, c.admin, "PATCH", path+"/nothing", obj{tc.one: tc.patch})
+	c.must(404, c.admin, "DELETE", path+"/nothing", nil)
+	forbidden(c.must(403, member, "PATCH", path+"/"+id, obj{tc.one: tc.patch}), "update_"+tc.one)
+	forbidden(c.must(403, member, "DELETE", path+"/"+id, nil), "delete_"+tc.one)
+	c.must(400, c.admin, "PATCH", path+"/"+id, obj{tc.one: obj{"id": "other"}})
+	patched := c.must(200, c.admin, "PATCH", path+"/"+id, obj{tc.one: tc.patch})
+	for k, v := range tc.patch {
+		if patched.at(tc.one, k) != v {
+			t.Errorf("%s is %v after PATCH, want %v", k, patched.at(tc.one, k), v)
+		}
+	}
+	list := c.must(200, c.admin, "GET", path, nil)
+	links := list.at("links").(obj)
+	if next, ok := links["next"]; !ok || next != nil || links["self"] != c.srv.URL+path || len(list.at(tc.many).([]any)) == 0 {
+		t.Errorf("list links %v", links)
+	}
+	c.must(204, c.admin, "DELETE", path+"/"+id, nil)
+	c.must(404, c.admin, "GET", path+"/"+id, nil)
 }
 
 func TestFilters(t *testing.T) {

@@ -169,6 +169,22 @@ func TestGophercloudResources(t *testing.T) {
 		t.Errorf("members %d, groups %d, want 1 each", len(a), len(b))
 	}
 
+	assignSDK(t, c, id, d, p, u, g)
+	none(t, groups.Delete(ctx, id, g.ID).ExtractErr())
+	if err := domains.Delete(ctx, id, d.ID).ExtractErr(); !gophercloud.ResponseCodeIs(err, 403) {
+		t.Errorf("delete enabled domain: %v, want 403", err)
+	}
+	off := false
+	ok[*domains.Domain](t)(domains.Update(ctx, id, d.ID, domains.UpdateOpts{Enabled: &off}).Extract())
+	none(t, domains.Delete(ctx, id, d.ID).ExtractErr())
+	if _, err := users.Get(ctx, id, u.ID).Extract(); !gophercloud.ResponseCodeIs(err, 404) {
+		t.Errorf("user of a deleted domain: %v, want 404", err)
+	}
+}
+
+// assignSDK gives and takes roles; the user is a member of the group.
+func assignSDK(t *testing.T, c *cloud, id *gophercloud.ServiceClient, d *domains.Domain, p *projects.Project, u *users.User, g *groups.Group) {
+	ctx := context.Background()
 	r := ok[*roles.Role](t)(roles.Create(ctx, id, roles.CreateOpts{Name: "auditor", Extra: map[string]any{"why": "law"}}).Extract())
 	r = ok[*roles.Role](t)(roles.Update(ctx, id, r.ID, roles.UpdateOpts{Name: "examiner"}).Extract())
 	reader := c.role("reader")
@@ -202,16 +218,6 @@ func TestGophercloudResources(t *testing.T) {
 		t.Errorf("login without a role: %v, want 401", err)
 	}
 	none(t, roles.Delete(ctx, id, r.ID).ExtractErr())
-	none(t, groups.Delete(ctx, id, g.ID).ExtractErr())
-	if err := domains.Delete(ctx, id, d.ID).ExtractErr(); !gophercloud.ResponseCodeIs(err, 403) {
-		t.Errorf("delete enabled domain: %v, want 403", err)
-	}
-	off := false
-	ok[*domains.Domain](t)(domains.Update(ctx, id, d.ID, domains.UpdateOpts{Enabled: &off}).Extract())
-	none(t, domains.Delete(ctx, id, d.ID).ExtractErr())
-	if _, err := users.Get(ctx, id, u.ID).Extract(); !gophercloud.ResponseCodeIs(err, 404) {
-		t.Errorf("user of a deleted domain: %v, want 404", err)
-	}
 }
 
 func TestGophercloudCatalog(t *testing.T) {
