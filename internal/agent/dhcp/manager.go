@@ -70,6 +70,7 @@ type running struct {
 	device   rtnl.Device   // what the device was brought to
 	checked  time.Time
 	placed   bool
+	wait     time.Duration // until the next look for what is missing
 	err      error
 	leaving  time.Time // when its end was decided; zero: it stays
 	statuses []nodestate.Status
@@ -258,13 +259,15 @@ func (m *Manager) Apply(ctx context.Context, in agent.Input) agent.Outcome {
 		}
 		r.err = err
 		switch {
-		case errors.Is(err, errWait):
-			if ready {
-				soonest(&out.Retry, retrySoon)
-			}
-		case err != nil:
+		case err == nil:
+			r.wait = 0
+		case !errors.Is(err, errWait):
 			soonest(&out.Retry, retryLater)
-		case ready && r.placed:
+		case ready:
+			r.wait = min(max(2*r.wait, retrySoon), retryLater)
+			soonest(&out.Retry, r.wait)
+		}
+		if ready && r.placed {
 			out.Placed = append(out.Placed, s.port.ID)
 		}
 		out.Statuses = append(out.Statuses, r.statuses...)
@@ -302,10 +305,12 @@ func (m *Manager) serve(ctx context.Context, id string, s *service, r *running, 
 	}
 	moved, err := r.ns.Adopt(m.root, s.device.Name)
 	if err != nil {
+		r.placed = false
 		return err
 	}
 	index, err := r.ns.Index(s.device.Name)
 	if err != nil {
+		r.placed = false
 		return err
 	}
 	if index == 0 {
@@ -344,6 +349,10 @@ func (m *Manager) serve(ctx context.Context, id string, s *service, r *running, 
 	} else if r.config != &s.config {
 		r.server.Apply(&s.config)
 		r.config = &s.config
+	}
+	if up, err := r.ns.Carrier(s.device.Name); err != nil || !up {
+		// A tap that its Open vSwitch has died on; the next one makes another in our own namespace.
+		return errors.Join(err, fmt.Errorf("%w for Open vSwitch to take up %s", errWait, s.device.Name))
 	}
 	return nil
 }

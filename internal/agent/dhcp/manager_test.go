@@ -319,6 +319,10 @@ func TestLife(t *testing.T) {
 	}
 
 	// Open vSwitch restarts: the device is made anew in the agent's namespace, the old one is a corpse in ours.
+	n.ip("-n", "guest", "link", "set", "eth0", "down") // nobody at the other end
+	if out := n.apply(true); out.Retry == 0 || !strings.Contains(states(out), "pending") {
+		t.Errorf("without a carrier: %+v", out)
+	}
 	n.ip("-n", space, "link", "del", names.Tap(portID))
 	if out := n.apply(true); out.Retry == 0 || len(out.Placed) != 0 {
 		t.Errorf("without the device: %+v", out)

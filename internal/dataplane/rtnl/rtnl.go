@@ -89,6 +89,15 @@ func (n *Namespace) Index(name string) (int, error) {
 	return l.Attrs().Index, nil
 }
 
+// Carrier tells whether the device is up and somebody is at its other end.  A tap that its Open vSwitch has left has none.
+func (n *Namespace) Carrier(name string) (bool, error) {
+	l, err := n.h.LinkByName(name)
+	if err != nil {
+		return false, fmt.Errorf("find device %s in namespace %q: %w", name, n.ns.Name(), err)
+	}
+	return l.Attrs().RawFlags&unix.IFF_LOWER_UP != 0, nil
+}
+
 // Adopt moves a device from another namespace here.  A device of that name that is already here is a corpse (Open vSwitch's userspace
 // datapath leaves persistent taps behind when it dies and makes new ones in its own namespace), so it is deleted first.
 // Nothing happens when `from` has no such device.
