@@ -89,6 +89,7 @@ func (f *follower) apply(b store.Batch) {
 	}
 	f.s.addrs.Apply(addrs, func() { f.addrs = b.After })
 	f.s.tags.Apply(tags, func() { f.tags = b.After })
+	f.s.seen.Store(b.Revision)
 	f.s.work.publish()
 }
 

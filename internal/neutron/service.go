@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -63,6 +64,7 @@ type Service struct {
 	gone    goneNodes
 	work    *worklist
 	started time.Time
+	seen    atomic.Int64 // revision that the follower has reached
 
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -92,6 +94,9 @@ func New(cfg Config) (*Service, error) {
 	}()
 	return s, nil
 }
+
+// Revision is the store's revision that what the Service keeps in memory has reached, for metrics: how far it is behind.
+func (s *Service) Revision() int64 { return s.seen.Load() }
 
 // Close stops following the store.  Calls under way end as their contexts do.
 func (s *Service) Close() {
@@ -159,5 +164,5 @@ func setDefault[T comparable](v *T, d T) {
 	}
 }
 
-// now is the time as objects carry it: UTC, whole seconds.
-func (s *Service) now() time.Time { return s.cfg.Now().UTC().Truncate(time.Second) }
+// now is the time as objects carry it.  The API shows whole seconds; the rest keeps objects in the order they were made.
+func (s *Service) now() time.Time { return s.cfg.Now().UTC().Round(0) }
