@@ -83,8 +83,8 @@ type agent struct {
 
 	// Reporting.
 	verdicts  map[nodestate.Key]l2.Verdict
-	unsettled map[nodestate.Key]bool   // looked at since the last complete pass
-	failed    map[nodestate.Key]string // flows that Open vSwitch refused
+	unsettled map[nodestate.Key]bool // looked at since the last complete pass
+	refused   map[string]string      // ports that Open vSwitch refused, and why
 	settling  []settling
 	plugs     map[string]string // port id → baryon-plug last read
 	devices   map[string]string // port id → device
@@ -118,7 +118,7 @@ func newAgent(ctx context.Context, cfg Config) (*agent, error) {
 		revisions: map[nodestate.Key]int64{}, owners: map[uint64]nodestate.Key{},
 		ports: map[string]ovsdb.Port{}, tags: map[string]ovsdb.Tagging{}, dirtyPorts: map[string]bool{}, dropped: map[string]bool{},
 		br: map[string]*bridge{}, verdicts: map[nodestate.Key]l2.Verdict{}, unsettled: map[nodestate.Key]bool{},
-		failed: map[nodestate.Key]string{}, plugs: map[string]string{}, devices: map[string]string{}, claims: map[string]string{},
+		refused: map[string]string{}, plugs: map[string]string{}, devices: map[string]string{}, claims: map[string]string{},
 	}
 	if a.datapath == "" {
 		a.datapath = ovsdb.DetectDatapath(ctx)
@@ -238,8 +238,11 @@ func (a *agent) receive(ctx context.Context) {
 	}
 }
 
-// reconnectDelay is how soon a bridge whose socket is not there yet is tried again.
-const reconnectDelay = 25 * time.Millisecond
+// reconnectDelay is how soon a bridge whose socket is not there yet is tried again, refusedDelay how soon refused things are.
+const (
+	reconnectDelay = 25 * time.Millisecond
+	refusedDelay   = 2 * time.Second
+)
 
 // pass is one round of the loop; see the package comment for the order.
 func (a *agent) pass(ctx context.Context, p reconcile.Pass) (time.Duration, error) {
@@ -278,10 +281,13 @@ func (a *agent) pass(ctx context.Context, p reconcile.Pass) (time.Duration, erro
 	}
 	if len(errs) == 0 && missing == "" {
 		if err := a.applyPorts(ctx, true); err != nil {
-			errs = append(errs, err)
+			return 0, err
 		}
 		a.settle()
-		a.setHealth("")
+		a.setHealth(a.refusals())
+		if a.hasRefusals() {
+			return refusedDelay, nil
+		}
 		return 0, nil
 	}
 	a.settleFailed()
@@ -290,6 +296,22 @@ func (a *agent) pass(ctx context.Context, p reconcile.Pass) (time.Duration, erro
 		return 0, err
 	}
 	return reconnectDelay, nil
+}
+
+func (a *agent) hasRefusals() bool {
+	for _, b := range a.br {
+		if len(b.bad) > 0 {
+			return true
+		}
+	}
+	return len(a.refused) > 0
+}
+
+func (a *agent) refusals() string {
+	if a.hasRefusals() {
+		return "Open vSwitch refuses some ports or flows; their records say which"
+	}
+	return ""
 }
 
 func (a *agent) passFailed(err error, attempt int) {

@@ -26,8 +26,15 @@ type bridge struct {
 
 	unwatched atomic.Bool // the monitor of foreign changes must be started anew
 	flows     *delta.Map[openflow.FlowKey, openflow.Flow]
-	forget    []openflow.FlowMod             // learned flows that must go
-	bad       map[openflow.FlowKey]time.Time // flows that were refused, and when they may be tried again
+	forget    []openflow.FlowMod           // learned flows that must go
+	bad       map[openflow.FlowKey]badFlow // flows that were refused
+}
+
+// badFlow is a flow that the switch refused.
+type badFlow struct {
+	again  time.Time // when it may be tried again
+	cookie uint64
+	why    string
 }
 
 // flowTimeout bounds one exchange with a bridge; badDelay is how long a refused flow rests.
@@ -38,7 +45,7 @@ const (
 
 func newBridge(name, path string, notify func()) *bridge {
 	return &bridge{
-		name: name, path: path, notify: notify, bad: map[openflow.FlowKey]time.Time{},
+		name: name, path: path, notify: notify, bad: map[openflow.FlowKey]badFlow{},
 		flows: delta.NewMap[openflow.FlowKey](func(a, b openflow.Flow) bool { return a.Equal(&b) }, true),
 	}
 }
@@ -168,7 +175,7 @@ func (b *bridge) plan(now time.Time, confirmed bool) []openflow.FlowMod {
 	}
 	want, have := map[openflow.FlowKey]openflow.Flow{}, map[openflow.FlowKey]openflow.Flow{}
 	for k := range b.flows.Pending() {
-		if again, bad := b.bad[k]; bad && now.Before(again) {
+		if bad, ok := b.bad[k]; ok && now.Before(bad.again) {
 			continue
 		}
 		w, wanted := b.flows.Wanted(k)
@@ -233,10 +240,7 @@ func (a *agent) push(ctx context.Context, b *bridge, mods []openflow.FlowMod) er
 			return fmt.Errorf("write flows of %s: %w", b.name, err)
 		}
 		m := mods[fe.Index]
-		b.bad[m.Key()] = time.Now().Add(badDelay)
-		if k, ok := a.owners[pipeline.OwnerOf(m.Cookie)]; ok {
-			a.failed[k] = fe.Error()
-		}
+		b.bad[m.Key()] = badFlow{time.Now().Add(badDelay), m.Cookie, fe.Error()}
 		refused = append(refused, err)
 		mods = slices.Delete(mods, fe.Index, fe.Index+1)
 	}
@@ -246,8 +250,9 @@ func (a *agent) push(ctx context.Context, b *bridge, mods []openflow.FlowMod) er
 			b.flows.Gone(m.Key())
 		case openflow.Add, openflow.ModifyStrict:
 			b.flows.Seen(m.Key(), m.Flow)
-			if k, ok := a.owners[pipeline.OwnerOf(m.Cookie)]; ok {
-				delete(a.failed, k)
+			if _, was := b.bad[m.Key()]; was {
+				delete(b.bad, m.Key())
+				a.settleAgain(a.owners[pipeline.OwnerOf(m.Cookie)])
 			}
 		}
 	}

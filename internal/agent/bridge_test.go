@@ -55,7 +55,7 @@ func TestRefusedFlowRests(t *testing.T) {
 	b.want(f.Key(), &f)
 	b.want(g.Key(), &g)
 	now := time.Unix(1000, 0)
-	b.bad[f.Key()] = now.Add(badDelay)
+	b.bad[f.Key()] = badFlow{again: now.Add(badDelay)}
 	if mods := b.plan(now, true); len(mods) != 1 || mods[0].Key() != g.Key() {
 		t.Errorf("plan is %v", mods)
 	}

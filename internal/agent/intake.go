@@ -73,7 +73,6 @@ func (a *agent) forget(k nodestate.Key) {
 	delete(a.owners, pipeline.OwnerHash(k.String()))
 	delete(a.verdicts, k)
 	delete(a.unsettled, k)
-	delete(a.failed, k)
 	a.tracker.Forget(k)
 	a.engine.Forget(k)
 }

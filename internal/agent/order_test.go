@@ -370,3 +370,74 @@ func TestServicePort(t *testing.T) {
 	n.src.delete(rec.Key())
 	n.Eventually("the port goes with its service", func() bool { return !strings.Contains(n.Ctl("list-ports", "br-int"), tap) })
 }
+
+// A tunnel port whose name an operator has taken is refused; that is said, and everything else goes on.
+func TestRefusedPortHoldsUpNothing(t *testing.T) {
+	n := newNode(t, "n1", "192.168.20.11")
+	net := network(netA, "vxlan", 7)
+	p := port(port1, net, 1)
+	far := &nodestate.Peers{NetworkID: netA, Host: "far", Endpoint: newAddr("192.168.20.99")}
+	near := &nodestate.Peers{NetworkID: netA, Host: "near", Endpoint: newAddr("192.168.20.98")}
+	n.src.complete(false)
+	n.start()
+	n.bridgeUp()
+	n.Ctl("add-port", "br-int", "vxlan-c0a81463", "--", "set", "Interface", "vxlan-c0a81463", "type=internal")
+	n.src.put(net, p, far, near)
+	n.plugAll([]*nodestate.Port{p})
+	n.src.done(t, p.Key(), 2)
+	n.src.done(t, near.Key(), 2)
+	n.src.until(t, far.Key(), "pending", func(s nodestate.Status) bool { return s.State == nodestate.Pending })
+	c := status.NewClient(n.state)
+	defer c.Close()
+	if r, err := c.Status(t.Context()); err != nil || r.Healthy {
+		t.Errorf("healthy with a refused port: %+v, %v", r, err)
+	}
+	n.Ctl("del-port", "br-int", "vxlan-c0a81463")
+	n.src.done(t, far.Key(), 2)
+	n.Eventually("healthy", func() bool { r, err := c.Status(t.Context()); return err == nil && r.Healthy })
+}
+
+func TestDeletedBridgeComesBack(t *testing.T) {
+	n := newNode(t, "n1", "192.168.20.11")
+	net := network(netA, "vxlan", 7)
+	p := port(port1, net, 1)
+	n.src.complete(false)
+	n.start()
+	n.src.put(net, p, &nodestate.Peers{NetworkID: netA, Host: "far", Endpoint: newAddr("192.168.20.99")})
+	n.plugAll([]*nodestate.Port{p})
+	n.src.done(t, p.Key(), 2)
+	n.src.done(t, nodestate.PeersKey(netA, "far"), 2)
+	ports, flows := n.Ctl("list-ports", "br-tun"), strings.Count(n.flows("br-tun"), "\n")
+	n.Ctl("del-br", "br-tun")
+	n.Eventually("br-tun is whole again", func() bool {
+		return strings.Contains(n.Ctl("list-br"), "br-tun") && n.Ctl("list-ports", "br-tun") == ports && strings.Count(n.flows("br-tun"), "\n") == flows
+	})
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	good := agent.Config{Host: "n1", Source: newSource(), StateDir: t.TempDir(), OVSRunDir: "/nonexistent", ControllerListen: "127.0.0.1:0"}
+	for name, change := range map[string]func(*agent.Config){
+		"no host":           func(c *agent.Config) { c.Host = "" },
+		"host with @":       func(c *agent.Config) { c.Host = "a@b" },
+		"no source":         func(c *agent.Config) { c.Source = nil },
+		"datapath":          func(c *agent.Config) { c.DatapathType = "dpdk" },
+		"relative":          func(c *agent.Config) { c.StateDir = "state" },
+		"types without IP":  func(c *agent.Config) { c.TunnelTypes = []string{"vxlan"} },
+		"unknown type":      func(c *agent.Config) { c.TunnelIP, c.TunnelTypes = newAddr("10.0.0.1"), []string{"geneve"} },
+		"unspecified IP":    func(c *agent.Config) { c.TunnelIP = newAddr("0.0.0.0") },
+		"role":              func(c *agent.Config) { c.Roles = []string{"chief"} },
+		"controller":        func(c *agent.Config) { c.ControllerListen = "nowhere" },
+		"taken controller":  func(c *agent.Config) { c.ControllerListen = "203.0.113.1:6633" },
+		"state dir is file": func(c *agent.Config) { c.StateDir = "/dev/null/x" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := good
+			change(&cfg)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := agent.Run(ctx, cfg); err == nil {
+				t.Error("accepted")
+			}
+		})
+	}
+}

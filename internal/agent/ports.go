@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"baryon/internal/dataplane/ovsdb"
+	"baryon/internal/names"
+	"baryon/internal/nodestate"
 )
 
 // applyBridges makes bridges, controllers and patch ports.
@@ -12,7 +14,10 @@ func (a *agent) applyBridges(ctx context.Context) error {
 	var plan ovsdb.Plan
 	for _, b := range a.bridges {
 		if have, ok := a.ovs.Bridge(b.Name); ok && a.cfg.DatapathType == "" {
-			b.DatapathType = have.DatapathType // somebody has chosen; changing it would take all ports down
+			// Somebody has chosen; changing it would take all ports down.
+			if b.DatapathType = have.DatapathType; b.Name == names.BrInt {
+				a.tellDatapath(have.DatapathType)
+			}
 		}
 		if a.ovs.NeedsBridge(b) {
 			plan.Bridges = append(plan.Bridges, b)
@@ -31,6 +36,17 @@ func (a *agent) applyBridges(ctx context.Context) error {
 		}
 	}
 	return a.transact(ctx, plan)
+}
+
+// tellDatapath tells the server when br-int has another datapath than we would have chosen.
+func (a *agent) tellDatapath(typ string) {
+	if typ == "" {
+		typ = ovsdb.DatapathKernel // the column's default
+	}
+	if typ != a.datapath {
+		a.datapath = typ
+		a.cfg.Source.SetInfo(a.info())
+	}
 }
 
 func (a *agent) transact(ctx context.Context, plan ovsdb.Plan) error {
@@ -55,6 +71,9 @@ func (a *agent) applyPorts(ctx context.Context, removals bool) error {
 	for _, name := range sortedKeys(a.dirtyPorts) {
 		have, there := a.ovs.Port(name)
 		want, wanted := a.ports[name]
+		if !there && !wanted {
+			delete(a.refused, name)
+		}
 		if removals {
 			if there && !wanted && have.Ours && (a.released || a.dropped[name]) {
 				plan.Remove = append(plan.Remove, name)
@@ -79,28 +98,73 @@ func (a *agent) applyPorts(ctx context.Context, removals bool) error {
 		return err
 	}
 	for _, name := range done {
-		delete(a.dirtyPorts, name)
-		delete(a.dropped, name)
+		if a.refused[name] == "" {
+			delete(a.dirtyPorts, name)
+			delete(a.dropped, name)
+		}
 	}
 	return nil
 }
 
 // applySplit does a plan in one transaction, or, if that is refused, each port by itself, so that one bad port does not hold up the
-// others.
+// others.  What stays refused is kept with its reason and tried again later.
 func (a *agent) applySplit(ctx context.Context, plan ovsdb.Plan) error {
 	err := a.transact(ctx, plan)
-	if err == nil || errors.Is(err, ovsdb.ErrNotConnected) || len(plan.Ports)+len(plan.Tags)+len(plan.Remove) < 2 {
+	if err == nil {
+		a.accepted(plan)
+	}
+	var refused *ovsdb.RefusedError
+	if !errors.As(err, &refused) {
 		return err
 	}
-	var errs []error
+	single := func(p ovsdb.Plan, name string) error {
+		err := a.transact(ctx, p)
+		if err == nil {
+			a.accepted(p)
+		} else if errors.As(err, &refused) {
+			if a.refused[name] == "" {
+				a.log.Error("Open vSwitch refuses a port, will retry", "device", name, "err", err)
+			}
+			a.refused[name] = err.Error()
+			a.dirtyPorts[name] = true
+			return nil
+		}
+		return err
+	}
 	for _, p := range plan.Ports {
-		errs = append(errs, a.transact(ctx, ovsdb.Plan{Ports: []ovsdb.Port{p}}))
+		if err := single(ovsdb.Plan{Ports: []ovsdb.Port{p}}, p.Name); err != nil {
+			return err
+		}
 	}
 	for _, name := range sortedKeys(plan.Tags) {
-		errs = append(errs, a.transact(ctx, ovsdb.Plan{Tags: map[string]ovsdb.Tagging{name: plan.Tags[name]}}))
+		if err := single(ovsdb.Plan{Tags: map[string]ovsdb.Tagging{name: plan.Tags[name]}}, name); err != nil {
+			return err
+		}
 	}
 	for _, name := range plan.Remove {
-		errs = append(errs, a.transact(ctx, ovsdb.Plan{Remove: []string{name}}))
+		if err := single(ovsdb.Plan{Remove: []string{name}}, name); err != nil {
+			return err
+		}
 	}
-	return errors.Join(errs...)
+	return nil
+}
+
+// accepted ends the refusals of a plan's ports.
+func (a *agent) accepted(plan ovsdb.Plan) {
+	for _, p := range plan.Ports {
+		a.acceptedPort(p.Name)
+	}
+	for name := range plan.Tags {
+		a.acceptedPort(name)
+	}
+	for _, name := range plan.Remove {
+		a.acceptedPort(name)
+	}
+}
+
+func (a *agent) acceptedPort(name string) {
+	if _, was := a.refused[name]; was {
+		delete(a.refused, name)
+		a.settleAgain(nodestate.PortKey(a.claims[name]))
+	}
 }

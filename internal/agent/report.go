@@ -3,6 +3,7 @@ package agent
 import (
 	"baryon/internal/agent/l2"
 	"baryon/internal/nodestate"
+	"baryon/internal/pipeline"
 )
 
 // settle ends a pass in which everything was written: the records it looked at are in the dataplane once ovs-vswitchd has done what
@@ -18,18 +19,44 @@ func (a *agent) settle() {
 // settleFailed ends a pass in which something could not be written.  Records whose own flows were refused are told so; the
 // others stay unsettled until a pass succeeds.
 func (a *agent) settleFailed() {
-	for k, why := range a.failed {
+	for k, why := range a.failures() {
 		if a.unsettled[k] {
 			a.tracker.Set(k, a.revisions[k], nodestate.Failed, why)
 		}
 	}
 }
 
+// settleAgain has the status of a record decided anew, if it is known.
+func (a *agent) settleAgain(k nodestate.Key) {
+	if _, ok := a.revisions[k]; ok {
+		a.unsettled[k] = true
+	}
+}
+
+// failures are the records for which Open vSwitch refuses something now.
+func (a *agent) failures() map[nodestate.Key]string {
+	out := map[nodestate.Key]string{}
+	for _, b := range a.br {
+		for _, bad := range b.bad {
+			if k, ok := a.owners[pipeline.OwnerOf(bad.cookie)]; ok {
+				out[k] = bad.why
+			}
+		}
+	}
+	for name, why := range a.refused {
+		if id, ok := a.claims[name]; ok {
+			out[nodestate.PortKey(id)] = why
+		}
+	}
+	return out
+}
+
 // report closes what ovs-vswitchd has reached and hands changed statuses to the source.
 func (a *agent) report() {
+	failures := a.failures()
 	for len(a.settling) > 0 && (a.settling[0].cfg <= a.curCfg || a.settling[0].cfg == 0) {
 		for k := range a.settling[0].keys {
-			a.decide(k)
+			a.decide(k, failures[k])
 		}
 		a.settling = a.settling[1:]
 	}
@@ -44,8 +71,8 @@ func (a *agent) report() {
 	a.cfg.Source.Report(out)
 }
 
-// decide sets the status of a record from the engine's verdict on it.
-func (a *agent) decide(k nodestate.Key) {
+// decide sets the status of a record from the engine's verdict on it and from what Open vSwitch refused of it.
+func (a *agent) decide(k nodestate.Key, refused string) {
 	rev, ok := a.revisions[k]
 	if !ok || a.unsettled[k] { // gone, or changed again since
 		return
@@ -54,8 +81,8 @@ func (a *agent) decide(k nodestate.Key) {
 	if !ok {
 		v = l2.Verdict{State: nodestate.Pending, Reason: "not looked at yet"}
 	}
-	if why, bad := a.failed[k]; bad {
-		v = l2.Verdict{State: nodestate.Failed, Reason: why}
+	if refused != "" {
+		v = l2.Verdict{State: nodestate.Failed, Reason: refused}
 	}
 	a.tracker.Set(k, rev, v.State, v.Reason)
 }

@@ -11,6 +11,14 @@ import (
 	rfc7047 "github.com/ovn-kubernetes/libovsdb/ovsdb"
 )
 
+// RefusedError says that the database was reached and does not accept the change.
+type RefusedError struct{ Err error }
+
+func (e *RefusedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
 // NeedsBridge reports that Apply of b would change something.
 func (d *Driver) NeedsBridge(b Bridge) bool {
 	t := &transaction{pic: &d.pic}
@@ -88,7 +96,7 @@ func (d *Driver) commit(ctx context.Context, c client.Client, t *transaction) (i
 		return 0, fmt.Errorf("transact with ovsdb-server: %w", err)
 	}
 	if _, err := rfc7047.CheckOperationResults(res, ops); err != nil {
-		return 0, fmt.Errorf("change Open vSwitch configuration: %w%s", err, details(res))
+		return 0, &RefusedError{fmt.Errorf("change Open vSwitch configuration: %w%s", err, details(res))}
 	}
 	for i := range t.ops {
 		// A row that we know and the database does not: our picture is wrong; a new session paints a new one.
@@ -329,7 +337,7 @@ func (t *transaction) newPort(p Port) {
 	}
 	name, ok := t.fresh[p.Bridge]
 	if !ok {
-		t.err = fmt.Errorf("add port %s: no bridge %s", p.Name, p.Bridge)
+		t.err = &RefusedError{fmt.Errorf("add port %s: no bridge %s", p.Name, p.Bridge)}
 		return
 	}
 	t.mutate(tableBridge, name, m) // made in this transaction, found by its name
