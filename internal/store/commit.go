@@ -27,8 +27,9 @@ const diagnoseEvery = 16
 // wrote nothing there is nothing to commit, and rev is that of the state f saw.
 //
 // f runs on the newest snapshot without holding anything up.  If what it read has changed by the time of the commit it runs again
-// on a newer snapshot, as often as it takes until ctx ends.  So f must be pure: no clock, no random, no call of
-// Update, nothing that cannot be done twice.  An error of f is returned as it is, after making sure that f has seen every write acknowledged before the call.
+// on a newer snapshot, as often as it takes until ctx ends.  So f must be pure: no clock, no random, no
+// call of Update, nothing that cannot be done twice.  An error of f is returned as it is, after making sure that f has seen every
+// write acknowledged before the call.
 func (s *Store) Update(ctx context.Context, f func(tx Tx) error) (rev int64, err error) {
 	start := time.Now()
 	var min int64        // the snapshot to run on must be this new
