@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"baryon/internal/neutron"
+	"baryon/internal/resource"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -227,6 +228,10 @@ func TestBulkCreate(t *testing.T) {
 	}
 	b.ok(400, "POST", "/v2.0/networks", `{"networks":[{"name":"c"},{"name":7}]}`)
 	b.ok(400, "POST", "/v2.0/networks", `{"networks":[{"name":"c"},7]}`)
+	many := `{"networks":[{}` + strings.Repeat(",{}", resource.MaxBulk) + `]}`
+	if _, message := b.ok(400, "POST", "/v2.0/networks", many).fault(); message != "Bulk creation of 4001 networks exceeds the limit of 4000 in one request" {
+		t.Errorf("too many at once: %s", message)
+	}
 	if names := b.ok(200, "GET", "/v2.0/networks", "").column("networks", "name"); !slices.Equal(names, []string{"a", "b"}) {
 		t.Errorf("a refused bulk left %v", names)
 	}

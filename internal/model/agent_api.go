@@ -27,6 +27,6 @@ var Agents = resource.Define(AgentTable, "agent", "agents",
 		resource.Presented, resource.Ext("agent")),
 	resource.Attr("heartbeat_timestamp", func(a *Agent) *time.Time { return &a.HeartbeatAt }, resource.Time(resource.LayoutAgent),
 		resource.Presented, resource.Ext("agent")),
-	resource.Attr("configurations", func(a *Agent) *map[string]any { return &a.Configurations }, resource.Object(),
+	resource.Attr("configurations", func(a *Agent) *map[string]any { return &a.Configurations }, resource.AnyObject(),
 		resource.Presented, resource.Ext("agent")),
 )

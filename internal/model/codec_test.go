@@ -94,6 +94,7 @@ func TestPortAttributes(t *testing.T) {
 		{"binding:profile", `null`, `{}`},
 		{"binding:profile", `{"b":1,"a":[true]}`, `{"a":[true],"b":1}`},
 		{"binding:profile", `"x"`, "error: 'x' is not a dictionary."},
+		{"binding:profile", `{"a":"` + strings.Repeat("x", 4090) + `"}`, "error: 4098 bytes exceed the maximum length of 4095."},
 		{"binding:host_id", `null`, `""`},
 		{"dns_name", `"Web-1"`, `"web-1"`},
 		{"dns_name", `"a.example.org."`, `"a.example.org."`},

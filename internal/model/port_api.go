@@ -5,6 +5,9 @@ import "baryon/internal/resource"
 // VNICNormal is the vNIC type of a port that a virtual switch carries, the only one served.
 const VNICNormal = "normal"
 
+// maxProfile is the size of a binding profile in bytes of JSON, as Neutron has it.
+const maxProfile = 4095
+
 // Binding status values of the extension binding-extended.
 const (
 	BindingActive   = "ACTIVE"
@@ -36,11 +39,11 @@ var Ports = resource.Define(PortTable, "port", "ports",
 	resource.Attr("binding:host_id", func(p *Port) *string { return &p.Binding.Host }, hostName(),
 		resource.Writable, resource.Default(""), resource.Operators, resource.Filter, resource.Indexed("host"),
 		resource.Policy("admin or service"), resource.Ext("binding")),
-	resource.Attr("binding:profile", func(p *Port) *map[string]any { return &p.Binding.Profile }, resource.Object(),
+	resource.Attr("binding:profile", func(p *Port) *map[string]any { return &p.Binding.Profile }, resource.Object(maxProfile),
 		resource.Writable, resource.Allocated, resource.Operators, resource.Policy("admin or service"), resource.Ext("binding")),
 	resource.Attr("binding:vif_type", func(p *Port) *string { return &p.Binding.VIFType }, resource.String(64),
 		resource.Operators, resource.Ext("binding")),
-	resource.Attr("binding:vif_details", func(p *Port) *map[string]any { return &p.Binding.VIFDetails }, resource.Object(),
+	resource.Attr("binding:vif_details", func(p *Port) *map[string]any { return &p.Binding.VIFDetails }, resource.AnyObject(),
 		resource.Operators, resource.Ext("binding")),
 	resource.Attr("port_security_enabled", func(p *Port) *bool { return &p.PortSecurityEnabled }, resource.Bool(),
 		resource.Writable, resource.Allocated, resource.Policy("admin or project of the network"), resource.Ext("port-security")),
@@ -77,10 +80,10 @@ var PortBindings = resource.Define(
 		resource.CreateOnly, resource.Required, resource.Filter, resource.Indexed(resource.KeyIndex), resource.Ext("binding-extended")),
 	resource.Attr("vif_type", func(b *PortBinding) *string { return &b.VIFType }, resource.String(64),
 		resource.Filter, resource.Ext("binding-extended")),
-	resource.Attr("vif_details", func(b *PortBinding) *map[string]any { return &b.VIFDetails }, resource.Object(), resource.Ext("binding-extended")),
+	resource.Attr("vif_details", func(b *PortBinding) *map[string]any { return &b.VIFDetails }, resource.AnyObject(), resource.Ext("binding-extended")),
 	resource.Attr("vnic_type", func(b *PortBinding) *string { return &b.VNICType }, resource.Enum(VNICNormal),
 		resource.Writable, resource.Default(VNICNormal), resource.Filter, resource.Ext("binding-extended")),
-	resource.Attr("profile", func(b *PortBinding) *map[string]any { return &b.Profile }, resource.Object(),
+	resource.Attr("profile", func(b *PortBinding) *map[string]any { return &b.Profile }, resource.Object(maxProfile),
 		resource.Writable, resource.Allocated, resource.Ext("binding-extended")),
 	resource.Attr("status", func(b *PortBinding) *string { return &b.Status }, resource.String(16),
 		resource.Filter, resource.Ext("binding-extended")),

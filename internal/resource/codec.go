@@ -389,10 +389,10 @@ func List[V any](kind string, element func(dst []byte, v V) []byte) Codec[[]V] {
 	}
 }
 
-// Object is any JSON object; null is the empty one.
-func Object() Codec[map[string]any] {
+// Object is any JSON object of at most max bytes as JSON text; null is the empty one.
+func Object(max int) Codec[map[string]any] {
 	return Codec[map[string]any]{
-		Kind: "object, or null",
+		Kind: fmt.Sprintf("object of at most %d bytes, or null", max),
 		Decode: func(v any) (map[string]any, error) {
 			if v == nil {
 				return map[string]any{}, nil
@@ -401,8 +401,16 @@ func Object() Codec[map[string]any] {
 			if !ok {
 				return nil, fmt.Errorf("'%s' is not a dictionary", Show(v))
 			}
+			if n := len(AppendObject(nil, m)); n > max {
+				return nil, fmt.Errorf("%d bytes exceed the maximum length of %d", n, max)
+			}
 			return m, nil
 		},
 		Append: AppendObject,
 	}
+}
+
+// AnyObject is a JSON object that is only shown.
+func AnyObject() Codec[map[string]any] {
+	return Codec[map[string]any]{Kind: "object", Append: AppendObject}
 }

@@ -56,6 +56,9 @@ func ParseObject(body []byte) (map[string]any, error) {
 	return m, nil
 }
 
+// MaxBulk is how many objects one request may create: what fits into one transaction of the store with room to spare.
+const MaxBulk = 4000
+
 // ParseCreate reads the body of a POST: {"port": {...}} or, in bulk, {"ports": [{...}, ...]}.
 func (d *Definition[T]) ParseCreate(body []byte, by Creator) (inputs []*Input[T], bulk bool, err error) {
 	m, err := ParseObject(body)
@@ -77,6 +80,9 @@ func (d *Definition[T]) ParseCreate(body []byte, by Creator) (inputs []*Input[T]
 	}
 	if len(m) != 1 {
 		return nil, true, Refuse("Body contains invalid data")
+	}
+	if len(list) > MaxBulk {
+		return nil, true, Refuse("Bulk creation of %d %s exceeds the limit of %d in one request", len(list), d.Plural, MaxBulk)
 	}
 	inputs = make([]*Input[T], 0, len(list))
 	for _, v := range list {
