@@ -19,6 +19,7 @@ type batch struct {
 	recheck  map[model.ID]struct{} // networks that may have begun or ceased to be served
 	before   map[pair]subscription // of nodes that joined or left a group, as it was before the batch
 	delta    Delta
+	silent   bool                       // nobody is to be told: everything is new
 	lost     map[nodestate.Key][]string // ports -> hosts that carried them before
 }
 
@@ -215,6 +216,9 @@ func (b *batch) serversChanged(net model.ID) {
 
 // remember keeps a node's subscription to a network as it was before the batch.
 func (b *batch) remember(host string, net model.ID) {
+	if b.silent {
+		return
+	}
 	at := pair{host, net}
 	if _, ok := b.before[at]; !ok {
 		b.before[at] = b.e.subscribed(at)

@@ -71,6 +71,7 @@ func (e *Engine) Reset(r store.Read) {
 	e.nets = make(map[model.ID]*network)
 	e.hosts = make(map[string]*host)
 	b := newBatch(e, r, r.Revision())
+	b.silent = true
 	for n := range store.All(r, model.NetworkTable) {
 		b.networkChanged(nil, n)
 	}

@@ -165,6 +165,9 @@ func (b *batch) putWire(k nodestate.Key, rec nodestate.Record, id model.ID, n *n
 	if !b.e.put(k, rec, "", b.revision) {
 		return
 	}
+	if b.silent {
+		return
+	}
 	changed[id] = append(changed[id], k)
 	if n == nil {
 		return
@@ -177,6 +180,9 @@ func (b *batch) putWire(k nodestate.Key, rec nodestate.Record, id model.ID, n *n
 }
 
 func (b *batch) tellServers(k nodestate.Key, id model.ID, changed map[model.ID][]nodestate.Key) {
+	if b.silent {
+		return
+	}
 	changed[id] = append(changed[id], k)
 	if n := b.e.nets[id]; n != nil {
 		for h := range n.servers {
@@ -209,6 +215,9 @@ func (b *batch) tellMovers(changed map[model.ID][]nodestate.Key) {
 }
 
 func (b *batch) tell(host string, k nodestate.Key) {
+	if b.silent {
+		return
+	}
 	b.delta.Nodes[host] = append(b.delta.Nodes[host], k)
 }
 
