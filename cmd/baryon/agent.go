@@ -85,7 +85,7 @@ func agentCommand() *cobra.Command {
 		a.nova.Secret = strings.TrimRight(string(text), "\r\n")
 		return nil
 	}
-	cmd.AddCommand(agentStatus())
+	cmd.AddCommand(agentStatus(), agentCookie())
 	return cmd
 }
 

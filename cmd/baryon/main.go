@@ -38,6 +38,6 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(serverCommand(), nodeCommand(), agentCommand(), plugCommand(), unplugCommand(), labCommand())
+	cmd.AddCommand(serverCommand(), nodeCommand(), agentCommand(), plugCommand(), unplugCommand(), labCommand(), pipelineCommand())
 	return cmd
 }

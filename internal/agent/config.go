@@ -23,7 +23,7 @@ type Config struct {
 	Host             string     // name of the node, unique in the cloud
 	Roles            []string   // compute, network
 	TunnelIP         netip.Addr // local end of the tunnels; invalid: no tunnels
-	TunnelTypes      []string   // vxlan, gre; empty with a valid TunnelIP means both
+	TunnelTypes      []string   // vxlan, gre; empty means both, and without TunnelIP it means nothing
 	StateDir         string     // persistent state, created if missing, default /var/lib/baryon
 	OVSRunDir        string     // where Open vSwitch keeps db.sock and <bridge>.mgmt, default /run/openvswitch
 	DatapathType     string     // system, netdev; empty: found out
@@ -74,7 +74,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	if c.TunnelIP.IsValid() && len(c.TunnelTypes) == 0 {
+	if !c.TunnelIP.IsValid() {
+		c.TunnelTypes = nil // nothing to make them with
+	} else if len(c.TunnelTypes) == 0 {
 		c.TunnelTypes = []string{"vxlan", "gre"}
 	}
 	return c, c.check()
@@ -90,8 +92,6 @@ func (c Config) check() error {
 		return fmt.Errorf("datapath type %q: must be system or netdev", c.DatapathType)
 	case !filepath.IsAbs(c.StateDir) || !filepath.IsAbs(c.OVSRunDir):
 		return errors.New("state directory and Open vSwitch run directory must be absolute paths")
-	case len(c.TunnelTypes) > 0 && !c.TunnelIP.IsValid():
-		return errors.New("tunnel types need a tunnel IP")
 	case c.TunnelIP.IsValid() && (c.TunnelIP.IsUnspecified() || c.TunnelIP.IsMulticast()):
 		return fmt.Errorf("tunnel IP %s: must be an address of this node", c.TunnelIP)
 	}

@@ -117,6 +117,10 @@ func (e *Engine) unserved(n *nodestate.Network) string {
 		if !e.s.Node.tunnels(n.Type) {
 			return "this node's tunnel types do not include " + n.Type
 		}
+		// A VNI has 24 bits: a larger id would be cut and meet another network's.
+		if n.SegmentationID == 0 || n.Type == "vxlan" && n.SegmentationID >= 1<<24 {
+			return fmt.Sprintf("segment id %d is none of %s", n.SegmentationID, n.Type)
+		}
 		return ""
 	}
 	return fmt.Sprintf("network type %q is not served by this node", n.Type)
@@ -285,6 +289,8 @@ func (e *Engine) peerTunnel(rec *nodestate.Peers) (tunnel, bool, Verdict) {
 	switch {
 	case !remote.IsValid():
 		return tunnel{}, false, Verdict{nodestate.Failed, "node " + rec.Host + " has no tunnel address"}
+	case remote.IsUnspecified() || remote.IsMulticast() || remote.Zone() != "":
+		return tunnel{}, false, Verdict{nodestate.Failed, "node " + rec.Host + " has no usable tunnel address: " + remote.String()}
 	case remote == e.s.Node.TunnelIP.Unmap():
 		return tunnel{}, false, Verdict{nodestate.Failed, "node " + rec.Host + " has this node's tunnel address"}
 	case remote.Is4() != e.s.Node.TunnelIP.Unmap().Is4():
