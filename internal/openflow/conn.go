@@ -358,6 +358,14 @@ func (c *Conn) wait(ctx context.Context, cl *call) ([]byte, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-c.done:
+	}
+	select { // the answer may have come just before the end
+	case msg := <-cl.replies:
+		if msg == nil {
+			return nil, cl.firstErr()
+		}
+		return msg, nil
+	default:
 		return nil, c.Err()
 	}
 }

@@ -287,6 +287,16 @@ func buildFieldTable() [numFields]fieldInfo {
 		FieldVLANTCI:      {"vlan_tci", "NXM_OF_VLAN_TCI", classNXM0, 4, 16, 0, 2, asHex, maskRW},
 		FieldIPTOS:        {"nw_tos", "NXM_OF_IP_TOS", classNXM0, 5, 8, 0, 1, asDecimal, rw},
 	}
+	addRegisters(&t)
+	for f := range t {
+		if t[f].wireBits == 0 {
+			t[f].wireBits = t[f].bits
+		}
+	}
+	return t
+}
+
+func addRegisters(t *[numFields]fieldInfo) {
 	for n := Field(0); n < 16; n++ {
 		t[FieldReg0+n] = fieldInfo{fmt.Sprintf("reg%d", n), fmt.Sprintf("NXM_NX_REG%d", n), classNXM1, uint8(n), 32, 0, 4, asHex, maskRW}
 	}
@@ -296,12 +306,6 @@ func buildFieldTable() [numFields]fieldInfo {
 	for n := Field(0); n < 4; n++ {
 		t[FieldXXReg0+n] = fieldInfo{fmt.Sprintf("xxreg%d", n), fmt.Sprintf("NXM_NX_XXREG%d", n), classNXM1, uint8(111 + n), 128, 0, 16, asHex, maskRW}
 	}
-	for f := range t {
-		if t[f].wireBits == 0 {
-			t[f].wireBits = t[f].bits
-		}
-	}
-	return t
 }
 
 // fieldAliases are further names that ovs-ofctl reads.

@@ -119,8 +119,12 @@ func StatsMap(stats []FlowStats) map[FlowKey]Flow {
 // MODIFY_STRICT keeps its age as well.  Each list is sorted by table and priority, so the outcome does not depend on map order.
 func Diff(want, have map[FlowKey]Flow) Changes {
 	var c Changes
+	kept := 0
 	for k, w := range want {
 		h, ok := have[k]
+		if ok {
+			kept++
+		}
 		switch {
 		case !ok:
 			c.Adds = append(c.Adds, FlowMod{Command: Add, Flow: w})
@@ -131,9 +135,11 @@ func Diff(want, have map[FlowKey]Flow) Changes {
 			c.Mods = append(c.Mods, FlowMod{Command: Add, Flow: w})
 		}
 	}
-	for k, h := range have {
-		if _, ok := want[k]; !ok {
-			c.Deletes = append(c.Deletes, FlowMod{Command: DeleteStrict, Flow: Flow{Table: h.Table, Priority: h.Priority, Match: h.Match}})
+	if kept < len(have) {
+		for k := range have {
+			if _, ok := want[k]; !ok {
+				c.Deletes = append(c.Deletes, FlowMod{Command: DeleteStrict, Flow: Flow{Table: k.Table, Priority: k.Priority, Match: k.Match}})
+			}
 		}
 	}
 	for _, list := range [][]FlowMod{c.Adds, c.Mods, c.Deletes} {

@@ -408,20 +408,19 @@ func (b *matchBuilder) resolve() {
 		src, dst = FieldICMPv6Type, FieldICMPv6Code
 	}
 	isICMP := proto == ProtoICMP || proto == ProtoICMPv6
-	for _, w := range []struct {
-		pending *FieldMatch
-		field   Field
-		icmp    bool
-		name    string
-	}{{&b.tpSrc, src, false, "tp_src"}, {&b.tpDst, dst, false, "tp_dst"}, {&b.icmpTy, src, true, "icmp_type"}, {&b.icmpCo, dst, true, "icmp_code"}} {
-		if w.pending.Mask.IsZero() {
-			continue
-		}
-		if w.field == FieldNone || w.icmp != isICMP {
-			b.fail("%s needs its protocol to be matched too", w.name)
-			continue
-		}
-		b.add(w.field, w.pending.Value, w.pending.Mask)
+	b.settle("tp_src", b.tpSrc, src, !isICMP)
+	b.settle("tp_dst", b.tpDst, dst, !isICMP)
+	b.settle("icmp_type", b.icmpTy, src, isICMP)
+	b.settle("icmp_code", b.icmpCo, dst, isICMP)
+}
+
+func (b *matchBuilder) settle(name string, pending FieldMatch, f Field, fits bool) {
+	switch {
+	case pending.Mask.IsZero():
+	case f == FieldNone || !fits:
+		b.fail("%s needs its protocol to be matched too", name)
+	default:
+		b.add(f, pending.Value, pending.Mask)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 type Parser struct {
 	PortNumber  func(name string) (uint32, bool)
 	TableNumber func(name string) (uint8, bool)
+
+	tagged bool // the match asks for a VLAN tag, which mod_vlan_vid then changes
 }
 
 // maxText bounds what is parsed; a flow that fits in a message prints shorter.
@@ -43,6 +45,8 @@ func (p Parser) Flow(s string) (Flow, error) {
 	if err := f.Match.Err(); err != nil {
 		return f, fmt.Errorf("parse flow %.200q: %w", s, err)
 	}
+	vid, _, _ := f.Match.Get(FieldVLANVID)
+	p.tagged = vid.Lo&0x1000 != 0
 	if f.Actions, err = p.Actions(acts); err != nil {
 		return f, fmt.Errorf("parse flow %.200q: %w", s, err)
 	}

@@ -42,6 +42,14 @@ func (p Parser) actions(s string, depth int) ([]Action, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%.100s: %w", word, err)
 		}
+		for _, a := range list {
+			switch a.(type) {
+			case PushVLAN:
+				p.tagged = true
+			case Simple:
+				p.tagged = p.tagged && a != PopVLAN
+			}
+		}
 		out = append(out, list...)
 	}
 	if dropped && len(out) > 0 {
@@ -109,7 +117,7 @@ func (p Parser) action(word string, depth int) ([]Action, error) {
 		return one(p.copyBits(name, arg))
 	case "mod_vlan_vid", "set_vlan_vid":
 		v, err := parseUintMaskless(arg, 12)
-		return ModVLANVid(uint16(v), name == "set_vlan_vid"), err
+		return ModVLANVid(uint16(v), p.tagged || name == "set_vlan_vid"), err
 	case "enqueue":
 		return p.enqueue(arg, parens)
 	case "ct":
@@ -130,6 +138,9 @@ func (p Parser) action(word string, depth int) ([]Action, error) {
 		return one(parseController(arg, parens))
 	case "output":
 		return one(p.output(arg, parens))
+	case "goto_table":
+		t, err := p.table(arg)
+		return one(Goto(t), err)
 	}
 	if field, bits, ok := oldSetters(name); ok {
 		return one(p.oldSetter(field, bits, arg))
@@ -165,8 +176,6 @@ func parseArgAction(name, arg string) (a Action, ok bool, err error) {
 		return v
 	}
 	switch name {
-	case "goto_table":
-		a = Goto(num(8))
 	case "group":
 		a = Group(num(32))
 	case "meter":
