@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -156,13 +157,13 @@ func manager(t *testing.T, dir string, now func() time.Time) *Manager {
 type node struct {
 	t     *testing.T
 	dir   string
-	skew  time.Duration
+	skew  atomic.Int64 // nanoseconds that its clock is ahead
 	dhcp  *Manager
 	meta  *metadata.Manager
 	ready map[string]bool
 }
 
-func (n *node) now() time.Time { return time.Now().Add(n.skew) }
+func (n *node) now() time.Time { return time.Now().Add(time.Duration(n.skew.Load())) }
 
 func (n *node) start() {
 	n.t.Helper()
@@ -357,7 +358,7 @@ func TestLife(t *testing.T) {
 	if out := n.apply(true); out.Retry == 0 {
 		t.Error("the namespace does not wait for its device to be taken away")
 	}
-	n.skew = time.Minute
+	n.skew.Store(int64(time.Minute))
 	n.apply(true)
 	if _, err := netns.Open(space); err == nil {
 		t.Error("the namespace is still there")

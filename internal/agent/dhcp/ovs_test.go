@@ -119,7 +119,7 @@ func TestThroughOpenVSwitch(t *testing.T) {
 
 	n.update(nodestate.Update{Complete: true})
 	v.vsctl("del-port", tap)
-	n.skew = time.Minute // a corpse is not taken away by the switch
+	n.skew.Store(int64(time.Minute)) // a corpse is not taken away by the switch
 	n.apply(true)
 	n.apply(true)
 	if _, err := netns.Open(names.DHCPNamespace(netID)); err == nil {
