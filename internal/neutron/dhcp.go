@@ -91,6 +91,37 @@ func (o *op) ensureDHCP(tx store.Tx, n *model.Network, schedule bool) error {
 	return nil
 }
 
+// dhcpSettled tells from a snapshot that ensureDHCP would change nothing, so that looking after all networks costs no transactions.  In doubt
+// it says no.
+func (s *Service) dhcpSettled(r store.Read, n *model.Network) bool {
+	enabled := map[model.ID]bool{}
+	for sub := range store.Find(r, model.SubnetTable, "network", string(n.ID)) {
+		if sub.EnableDHCP {
+			enabled[sub.ID] = true
+		}
+	}
+	nodes := 0
+	for b := range store.Find(r, model.DHCPBindingTable, "network", string(n.ID)) {
+		nodes++
+		if len(enabled) == 0 || !serving(r, b.Host, dhcpBinary) || !dhcpPortFits(r, n, b.Host, enabled) {
+			return false
+		}
+	}
+	return len(enabled) == 0 || nodes >= s.cfg.DHCPAgents
+}
+
+// dhcpPortFits tells whether a host has its DHCP port on the network, bound, with one address in each of the subnets and no other.
+func dhcpPortFits(r store.Read, n *model.Network, host string, subnets map[model.ID]bool) bool {
+	for p := range store.Find(r, model.PortTable, "device", dhcpDeviceID(host, n.ID)) {
+		if p.NetworkID != n.ID || p.DeviceOwner != model.OwnerDHCP {
+			continue
+		}
+		return p.Bound() && p.Binding.Host == host && len(p.FixedIPs) == len(subnets) &&
+			!slices.ContainsFunc(p.FixedIPs, func(f model.FixedIP) bool { return !subnets[f.SubnetID] })
+	}
+	return false
+}
+
 // dhcpPlan is ensureDHCP at work on one network.
 type dhcpPlan struct {
 	o       *op

@@ -81,7 +81,7 @@ func (f *follower) apply(b store.Batch) {
 			f.s.work.nodeChanged(was, is)
 		case model.HeartbeatTable.Name:
 			was, is := rows[model.Heartbeat](c)
-			f.s.work.heartbeatChanged(was, is)
+			f.s.work.heartbeatChanged(b.After, was, is)
 		case model.AgentTable.Name:
 			was, is := rows[model.Agent](c)
 			f.s.work.agentChanged(was, is)

@@ -114,14 +114,16 @@ func (w *worklist) nodeChanged(was, is *model.Node) {
 	}
 }
 
-func (w *worklist) heartbeatChanged(was, is *model.Heartbeat) {
-	switch {
-	case was == nil && is == nil:
-	case was == nil:
-		w.host(is.Host, true)
-	case is == nil || was.Alive != is.Alive:
-		w.host(was.Host, true)
+func (w *worklist) heartbeatChanged(r store.Read, was, is *model.Heartbeat) {
+	h := is
+	if h == nil {
+		h = was
 	}
+	if h == nil || was != nil && is != nil && was.Alive == is.Alive {
+		return
+	}
+	node, ok := store.Get(r, model.NodeTable, h.Host)
+	w.host(h.Host, !ok || slices.Contains(node.Roles, model.RoleNetwork))
 }
 
 func (w *worklist) agentChanged(was, is *model.Agent) {
@@ -185,6 +187,10 @@ func (s *Service) Reconcile(ctx context.Context) error {
 }
 
 func (s *Service) reconcileNetwork(ctx context.Context, id model.ID) error {
+	r := s.st.Snapshot()
+	if n, ok := store.Get(r, model.NetworkTable, string(id)); ok && s.dhcpSettled(r, n) {
+		return nil // what makes it unsettled after this snapshot puts it on the list again
+	}
 	o := s.newOp(nil)
 	return o.run(ctx, []string{addressGate(id)}, func(tx store.Tx) error {
 		n, ok := store.Get(tx, model.NetworkTable, string(id))
