@@ -21,10 +21,33 @@ PREINIT|PREINIT6)
 BOUND|RENEW|REBIND|REBOOT)
 	ip -4 address replace "$new_ip_address/$(bits "$new_subnet_mask")" dev "$interface"
 	[ -n "$new_interface_mtu" ] && ip link set "$interface" mtu "$new_interface_mtu"
-	for r in $new_routers; do
-		ip -4 route replace default via "$r" dev "$interface" onlink
-		break
-	done
+	if [ -n "$new_rfc3442_classless_static_routes" ]; then
+		# Width, as many octets of the destination as it needs, four of the router; they replace the router option.
+		set -- $new_rfc3442_classless_static_routes
+		while [ $# -ge 5 ]; do
+			width=$1 dest="" n=$((($1 + 7) / 8))
+			shift
+			for i in 1 2 3 4; do
+				if [ "$i" -le "$n" ]; then
+					dest="$dest${dest:+.}$1"
+					shift
+				else
+					dest="$dest${dest:+.}0"
+				fi
+			done
+			if [ "$1.$2.$3.$4" = 0.0.0.0 ]; then
+				ip -4 route replace "$dest/$width" dev "$interface" src "$new_ip_address"
+			else
+				ip -4 route replace "$dest/$width" via "$1.$2.$3.$4" dev "$interface" onlink
+			fi
+			shift 4
+		done
+	else
+		for r in $new_routers; do
+			ip -4 route replace default via "$r" dev "$interface" onlink
+			break
+		done
+	fi
 	{
 		[ -n "$new_domain_name" ] && echo "search $new_domain_name"
 		for d in $new_domain_name_servers; do echo "nameserver $d"; done

@@ -22,12 +22,14 @@ import (
 	"baryon/internal/nodestate"
 )
 
-// The scripts that the guests' DHCP clients run on events.
+// The scripts that the guests' DHCP clients run on events, and dhclient's configuration.
 var (
 	//go:embed udhcpc.sh
 	udhcpcScript []byte
 	//go:embed dhclient.sh
 	dhclientScript []byte
+	//go:embed dhclient.conf
+	dhclientConf []byte
 )
 
 type guestState struct {
@@ -121,7 +123,9 @@ func (l *Lab) startClient(ctx context.Context, b *box, g Guest) error {
 			return fmt.Errorf("start client of %s: %w", g.Name, err)
 		}
 	}
-	for name, text := range map[string][]byte{"udhcpc.sh": udhcpcScript, "dhclient.sh": dhclientScript} {
+	for name, text := range map[string][]byte{
+		"udhcpc.sh": udhcpcScript, "dhclient.sh": dhclientScript, "dhclient.conf": dhclientConf,
+	} {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o755); err != nil {
 			return fmt.Errorf("start client of %s: %w", g.Name, err)
 		}
@@ -131,22 +135,25 @@ func (l *Lab) startClient(ctx context.Context, b *box, g Guest) error {
 		return fmt.Errorf("start client of %s: %w", g.Name, err)
 	}
 	argv := []string{"ip", "netns", "exec", g.Name}
+	lease := "LAB_LEASE=" + filepath.Join(dir, "lease")
 	switch g.Client {
 	case "", ClientUDHCPC:
 		argv = append(argv, "busybox", "udhcpc", "-f", "-i", "eth0", "-t", "100", "-T", "1", "-A", "1", "-s", filepath.Join(dir, "udhcpc.sh"),
 			"-x", "hostname:"+g.Name, "-O", "mtu", "-O", "staticroutes")
-	case ClientDHClient:
-		argv = append(argv, "dhclient", "-4", "-d", "-sf", filepath.Join(dir, "dhclient.sh"), "-cf", "/dev/null",
-			"-lf", filepath.Join(dir, "dhclient.leases"), "-pf", filepath.Join(dir, "dhclient.pid"), "eth0")
-	case ClientDHClient6:
-		argv = append(argv, "dhclient", "-6", "-d", "-sf", filepath.Join(dir, "dhclient.sh"), "-cf", "/dev/null",
-			"-lf", filepath.Join(dir, "dhclient6.leases"), "-pf", filepath.Join(dir, "dhclient6.pid"), "eth0")
+	case ClientDHClient, ClientDHClient6:
+		version := "-4"
+		if g.Client == ClientDHClient6 {
+			version = "-6"
+		}
+		// dhclient gives its script a clean environment but for what -e names.
+		argv = append(argv, "dhclient", version, "-d", "-e", lease, "-sf", filepath.Join(dir, "dhclient.sh"),
+			"-cf", filepath.Join(dir, "dhclient.conf"), "-lf", filepath.Join(dir, "dhclient.leases"),
+			"-pf", filepath.Join(dir, "dhclient.pid"), "eth0")
 	case ClientNone:
 		return nil
 	}
 	return b.start(ctx, Service{
-		Name: "client-" + g.Name, Argv: argv, Log: filepath.Join(b.dir, "log", "client-"+g.Name+".log"),
-		Env: []string{"LAB_GUEST=" + g.Name, "LAB_LEASE=" + filepath.Join(dir, "lease")},
+		Name: "client-" + g.Name, Argv: argv, Log: filepath.Join(b.dir, "log", "client-"+g.Name+".log"), Env: []string{lease},
 	})
 }
 

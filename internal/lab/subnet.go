@@ -2,7 +2,9 @@ package lab
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/subnets"
@@ -27,6 +29,13 @@ func createSubnet(ctx context.Context, api *gophercloud.ServiceClient, networkID
 		opts.GatewayIP = &none
 	default:
 		opts.GatewayIP = &s.Gateway
+	}
+	if s.Pool != "" {
+		first, last, ok := strings.Cut(s.Pool, "-")
+		if !ok {
+			return fmt.Errorf("pool %q is not of the form FIRST-LAST", s.Pool)
+		}
+		opts.AllocationPools = []subnets.AllocationPool{{Start: first, End: last}}
 	}
 	return subnets.Create(ctx, api, opts).Err
 }

@@ -40,6 +40,7 @@ type Subnet struct {
 	CIDR    string `yaml:"cidr" json:"cidr"`
 	IPv6    string `yaml:"ipv6_mode,omitempty" json:"ipv6_mode,omitempty"` // slaac, dhcpv6-stateful, dhcpv6-stateless
 	Gateway string `yaml:"gateway,omitempty" json:"gateway,omitempty"`     // "none": no gateway
+	Pool    string `yaml:"pool,omitempty" json:"pool,omitempty"`           // "FIRST-LAST": addresses given out by themselves
 }
 
 // Guest is a network namespace that stands for a machine: it is plugged into a port and runs a real DHCP client.

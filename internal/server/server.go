@@ -225,6 +225,8 @@ func (s *server) services() api.Services {
 
 // register adds what store and southbound server count to the metrics.
 func (s *server) register() {
+	s.st.OnCommit(telemetry.CommitSeconds(s.metrics))
+	telemetry.Rows(s.metrics, func() map[string]int { return s.st.Stats().Rows })
 	telemetry.Gauges(s.metrics, map[string]func() float64{
 		"baryon_store_revision":     func() float64 { return float64(s.st.Stats().Revision) },
 		"baryon_southbound_nodes":   func() float64 { return float64(s.south.Stats().Nodes) },

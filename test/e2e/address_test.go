@@ -34,6 +34,9 @@ func TestDHCPv4(t *testing.T) {
 		if !strings.Contains(leases, " "+info.MAC+" "+ip+" host-"+strings.ReplaceAll(ip, ".", "-")+" ") {
 			t.Errorf("the leases file does not name %s:\n%s", name, leases)
 		}
+		if code, err := w.GuestRun(w.ctx(), name, "curl", "-s", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", "http://169.254.169.254/"); err != nil || code != "200" {
+			t.Errorf("%s: the routes of its lease do not lead to the metadata service: %s, %v", client, code, err)
+		}
 		link, err := w.GuestRun(w.ctx(), name, "ip", "link", "show", "eth0")
 		w.must(err)
 		if !strings.Contains(link, "mtu 1450") {

@@ -29,7 +29,7 @@ func (w *world) capture(guest string) *capture {
 func (w *world) captureFilter(guest, filter string) *capture {
 	w.t.Helper()
 	// The shell says its process id in the node, by which the capture can be ended, and then becomes tcpdump.
-	cmd, err := w.GuestCommand(w.ctx(), guest, "sh", "-c", "echo $$; exec tcpdump -l -n -i eth0 '"+filter+"' 2>&1")
+	cmd, err := w.GuestCommand(w.ctx(), guest, "sh", "-c", "echo $$; exec tcpdump --immediate-mode -l -n -i eth0 '"+filter+"' 2>&1")
 	w.must(err)
 	out, err := cmd.StdoutPipe()
 	w.must(err)
@@ -59,6 +59,17 @@ func (w *world) captureFilter(guest, filter string) *capture {
 		}
 	})
 	return c
+}
+
+// await waits until the capture has seen n packets: tcpdump prints them a little after the guest has them.
+func (c *capture) await(n int) {
+	c.w.t.Helper()
+	c.w.eventually(fmt.Sprintf("%s sees %d packets", c.guest, n), func() error {
+		if have := c.count.Load(); have < int64(n) {
+			return fmt.Errorf("%d so far", have)
+		}
+		return nil
+	})
 }
 
 // stop ends the capture and returns the count.  tcpdump is interrupted, so that it prints what it still holds.

@@ -72,7 +72,9 @@ func TestTwinNetworks(t *testing.T) {
 		t.Run(types[0]+"-"+types[1], func(t *testing.T) {
 			w := sharedLab(t)
 			for i, typ := range types {
-				w.network(lab.Network{Name: fmt.Sprintf("twin%d", i), Type: typ, Subnets: []lab.Subnet{{CIDR: "172.16.1.0/24", Gateway: "none"}}})
+				w.network(lab.Network{Name: fmt.Sprintf("twin%d", i), Type: typ, Subnets: []lab.Subnet{
+					{CIDR: "172.16.1.0/24", Gateway: "none", Pool: "172.16.1.100-172.16.1.200"},
+				}})
 			}
 			for i := range types {
 				for last, node := range map[int]string{1: "cmp1", 2: "cmp2", 3: "cmp1"} {
@@ -94,6 +96,7 @@ func TestTwinNetworks(t *testing.T) {
 				w.must(w.RestartAgent(w.ctx(), "cmp1", syscall.SIGKILL))
 				w.must(w.RestartAgent(w.ctx(), "cmp2", syscall.SIGKILL))
 				ping.lossless("restart of both agents")
+				hit.await(300)
 				if n := hit.stop(); n != 300 {
 					t.Errorf("the receiver saw %d of 300 pings", n)
 				}
