@@ -15,8 +15,18 @@ lease() {
 	echo "$1" > "$LAB_LEASE.new" && mv "$LAB_LEASE.new" "$LAB_LEASE"
 }
 case "$reason" in
-PREINIT|PREINIT6)
+PREINIT)
 	ip link set "$interface" up
+	;;
+PREINIT6)
+	ip link set "$interface" up
+	# The client sends from the link-local address: it must exist, and duplicate address detection be over.
+	n=0
+	while [ $n -lt 100 ]; do
+		[ -n "$(ip -6 -o address show dev "$interface" scope link -tentative)" ] && break
+		n=$((n + 1))
+		sleep 0.1
+	done
 	;;
 BOUND|RENEW|REBIND|REBOOT)
 	ip -4 address replace "$new_ip_address/$(bits "$new_subnet_mask")" dev "$interface"

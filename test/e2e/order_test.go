@@ -72,6 +72,7 @@ func (o *orderRun) run(steps []string) {
 		case "server":
 			if serverStopped {
 				w.must(w.StartServer(w.ctx(), 0))
+				serverStopped = false
 			}
 		case "network":
 			o.makeNetwork()
