@@ -10,7 +10,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"baryon/internal/model"
 	"baryon/internal/nodestate"
+	"baryon/internal/store"
 	pb "baryon/proto/baryon/v1"
 )
 
@@ -116,8 +118,12 @@ func (c *conn) start(digests []uint64) {
 		return
 	}
 	var want [buckets]uint64
+	statuses := c.s.cfg.Store.Snapshot()
 	for e := range c.s.engine.Records(c.host) {
 		want[bucketOf(e.KeyHash)] ^= mix(e.KeyHash, e.Hash)
+		if unheard(statuses, c.host, e.Key) {
+			c.pending[e.Key] = struct{}{}
+		}
 	}
 	for i := range want {
 		if want[i] != digests[i] {
@@ -128,6 +134,19 @@ func (c *conn) start(digests []uint64) {
 		c.phase = live
 	}
 	c.kick()
+}
+
+// unheard tells whether the store has no word of the node on a record whose state the API shows.  Such a record is sent even if the
+// node holds it, so that it says again how far it is: what it said may have been forgotten while it was away.
+func unheard(r store.Read, host string, k nodestate.Key) bool {
+	if k.Kind != nodestate.KindPort && k.Kind != nodestate.KindDHCPHost {
+		return false
+	}
+	row, ok := store.Get(r, model.PortStatusTable, k.ID)
+	if k.Kind == nodestate.KindPort {
+		return !ok || row.Host != host
+	}
+	return !ok || !row.DHCPReady
 }
 
 // maxSummary bounds what a node may claim to hold, in hashes.

@@ -326,6 +326,17 @@ func portRow(id, net, host string, i int) *model.Port {
 		Binding: model.Binding{Host: host, VIFType: cmp.Or(map[bool]string{true: model.VIFOVS}[host != ""], model.VIFUnbound)}}
 }
 
+// heard writes down that all bound ports were reported, as the rules do.
+func (c *cloud) heard() {
+	c.update(func(tx store.Tx) {
+		for p := range store.All(c.st.Snapshot(), model.PortTable) {
+			if p.Bound() {
+				store.Put(tx, model.PortStatusTable, &model.PortStatus{PortID: p.ID, Host: p.Binding.Host, State: string(nodestate.Done)})
+			}
+		}
+	})
+}
+
 // seed puts one network with a port on each host.
 func (c *cloud) seed(hosts ...string) {
 	c.update(func(tx store.Tx) {

@@ -88,7 +88,8 @@ func (c *Client) apply(group []*pb.Update) {
 	kick(c.save)
 }
 
-// upsert takes one record and tells whether it says anything new.
+// upsert takes one record and tells whether the agent must hear of it.  It must even if the bytes are known: a server sends a record
+// again when it wants to be told again how far the node is, as after a port was unbound and bound while the node looked elsewhere.
 func (c *Client) upsert(b []byte) bool {
 	r, err := Decode(b)
 	if errors.Is(err, errUnknownRecord) {
@@ -100,17 +101,15 @@ func (c *Client) upsert(b []byte) bool {
 	}
 	key := r.Key()
 	k, hash := nodestate.HashKey(key), nodestate.HashContent(b)
-	old, had := c.records[k]
-	if had && old.hash == hash {
-		return false
-	}
-	c.records[k] = held{key: key, hash: hash, bytes: b}
 	c.next.upserts[k] = struct{}{}
 	delete(c.next.deletes, key)
-	c.unsaved[k] = struct{}{}
-	if !had && key.Kind == nodestate.KindPort {
+	if key.Kind == nodestate.KindPort {
 		c.out.wake(key.ID)
 		kick(c.outgo)
+	}
+	if c.records[k].hash != hash {
+		c.records[k] = held{key: key, hash: hash, bytes: b}
+		c.unsaved[k] = struct{}{}
 	}
 	return true
 }

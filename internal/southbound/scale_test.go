@@ -136,7 +136,10 @@ func scaleCloud(b *testing.B) *cloud {
 		put(func(tx store.Tx) { store.Put(tx, model.NodeTable, nodeRow(scaleHost(i), i+1)) })
 		for j := range scalePorts {
 			p := scalePort(i, j)
-			put(func(tx store.Tx) { store.Put(tx, model.PortTable, p) })
+			put(func(tx store.Tx) {
+				store.Put(tx, model.PortTable, p)
+				store.Put(tx, model.PortStatusTable, &model.PortStatus{PortID: p.ID, Host: p.Binding.Host, State: string(nodestate.Done)})
+			})
 		}
 	}
 	c.update(func(tx store.Tx) {

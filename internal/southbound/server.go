@@ -29,6 +29,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"baryon/internal/compile"
+	"baryon/internal/model"
 	"baryon/internal/nodestate"
 	"baryon/internal/pki"
 	"baryon/internal/store"
@@ -185,15 +186,39 @@ func (s *Server) follow(b store.Batch) {
 		}
 	}
 	for _, change := range b.Changes {
-		if change.Table != pki.CertificateTable.Name {
-			continue
+		switch change.Table {
+		case pki.CertificateTable.Name:
+			s.certificateChanged(change)
+		case model.PortStatusTable.Name:
+			s.statusChanged(b.After, change)
 		}
-		row, _ := change.New.(*pki.Certificate)
-		if row == nil || row.Revoked == "" {
-			continue
-		}
-		if c := s.conns[row.Host]; c != nil && c.serial == row.Serial {
-			c.close(errRevoked)
+	}
+}
+
+func (s *Server) certificateChanged(change store.Change) {
+	row, _ := change.New.(*pki.Certificate)
+	if row == nil || row.Revoked == "" {
+		return
+	}
+	if c := s.conns[row.Host]; c != nil && c.serial == row.Serial {
+		c.close(errRevoked)
+	}
+}
+
+// statusChanged asks a node again about a port whose status was reset.  Usually the port's own change does that; but of an unbind and
+// a bind that arrive as one batch nothing is left to see in the port.
+func (s *Server) statusChanged(r store.Read, change store.Change) {
+	if row, _ := change.New.(*model.PortStatus); row != nil && row.Host != "" {
+		return
+	}
+	p, ok := store.Get(r, model.PortTable, change.Key)
+	if !ok {
+		return
+	}
+	k := nodestate.PortKey(change.Key)
+	if c := s.conns[p.Binding.Host]; c != nil {
+		if _, own := s.engine.Get(c.host, k); own {
+			c.mark([]nodestate.Key{k})
 		}
 	}
 }

@@ -69,6 +69,7 @@ func TestResumeCostsWhatChanged(t *testing.T) {
 			store.Put(tx, model.PortTable, portRow(fmt.Sprintf("p%03d", i), "net", "a", 100+i))
 		}
 	})
+	c.heard()
 	a := c.join("a")
 	a.confirmed()
 	a.inSync(c, "a")
@@ -200,5 +201,60 @@ func TestNodeGoneOnlyWhenItIs(t *testing.T) {
 	defer c.nodes.mu.Unlock()
 	if got := c.nodes.gone["a"]; got != 1 {
 		t.Errorf("node called gone %d times, want once", got)
+	}
+}
+
+// TestStatusThatWasForgottenIsAskedForAgain: a node that never saw its port unbound must still report on it after it was bound again.
+func TestStatusThatWasForgottenIsAskedForAgain(t *testing.T) {
+	c := newCloud(t)
+	c.seed("a", "b")
+	c.heard()
+	a := c.join("a")
+	a.confirmed()
+	again := func() func() bool {
+		a.mu.Lock()
+		seen := len(a.updates)
+		a.mu.Unlock()
+		return func() bool {
+			for _, u := range a.updates[seen:] {
+				for _, r := range u.Upserts {
+					if r.Key() == nodestate.PortKey("port-a") && !u.Complete {
+						return true
+					}
+				}
+			}
+			return false
+		}
+	}
+	forget := func() {
+		c.update(func(tx store.Tx) { store.Delete(tx, model.PortStatusTable, "port-a") })
+	}
+	live := again()
+	forget()
+	a.wait(t, "the port to be sent again", live)
+	c.heard()
+
+	away := again()
+	c.halt()
+	forget()
+	c.start()
+	a.wait(t, "the port to be sent again after the reconnect", away)
+	if got := c.srv.Stats().Sent; got != 1 {
+		t.Errorf("reconnect cost %d records, want the port alone", got)
+	}
+}
+
+// TestMovedPortGoesFromNodeToNode: the record of a port that moves is the same on both nodes; both must hear.
+func TestMovedPortGoesFromNodeToNode(t *testing.T) {
+	c := newCloud(t)
+	c.seed("a", "b")
+	a, b := c.join("a"), c.join("b")
+	a.confirmed()
+	b.confirmed()
+	for i := range 6 {
+		host := []string{"b", "a"}[i%2]
+		c.update(func(tx store.Tx) { store.Put(tx, model.PortTable, portRow("port-a", "net", host, 1)) })
+		a.inSync(c, "a")
+		b.inSync(c, "b")
 	}
 }
