@@ -69,7 +69,14 @@ func (l *Lab) underlay(ctx context.Context, n *nodeState) error {
 		"set", "Bridge", "br-phy", "datapath_type=netdev", "--", "--may-exist", "add-port", "br-phy", "eth1"); err != nil {
 		return err
 	}
+	// A switch that finds br-phy in its database makes the device when it gets to it, and ovs-vsctl had nothing to wait for.
 	return b.script(ctx, fmt.Sprintf(`
+n=0
+until ip link show br-phy >/dev/null 2>&1; do
+	n=$((n + 1))
+	[ $n -lt 400 ]
+	sleep 0.05
+done
 ip address replace %s/24 dev br-phy
 ip link set br-phy up
 `, n.TunnelIP))
