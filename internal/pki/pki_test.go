@@ -96,7 +96,7 @@ func identity(t *testing.T, a *Authority, host string) *Identity {
 
 // handshake joins two TLS sides over loopback and answers what each says, and the server's view of the client.  The client sends a
 // byte and the server answers it, because in TLS 1.3 a client learns only then that the server has refused it.
-func handshake(t *testing.T, server, client *tls.Config) (serverErr, clientErr error, state tls.ConnectionState) {
+func handshake(t *testing.T, server, client *tls.Config) (state tls.ConnectionState, serverErr, clientErr error) {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -127,7 +127,7 @@ func handshake(t *testing.T, server, client *tls.Config) (serverErr, clientErr e
 		}
 	}
 	_ = conn.Close()
-	return serverErr, <-done, s.ConnectionState()
+	return s.ConnectionState(), serverErr, <-done
 }
 
 func TestServersShareOneAuthority(t *testing.T) {
@@ -156,7 +156,7 @@ func TestServersShareOneAuthority(t *testing.T) {
 func TestMutualTrust(t *testing.T) {
 	a, _, c := newAuthority(t)
 	id := identity(t, a, "node-1")
-	serr, cerr, state := handshake(t, a.ServerConfig(), id.ClientConfig())
+	state, serr, cerr := handshake(t, a.ServerConfig(), id.ClientConfig())
 	if serr != nil || cerr != nil {
 		t.Fatalf("server %v, client %v", serr, cerr)
 	}
@@ -172,28 +172,28 @@ func TestMutualTrust(t *testing.T) {
 
 	t.Run("a node cannot play server", func(t *testing.T) {
 		server := &tls.Config{Certificates: []tls.Certificate{id.Certificate}, MinVersion: tls.VersionTLS13}
-		if _, cerr, _ := handshake(t, server, id.ClientConfig()); cerr == nil {
+		if _, _, cerr := handshake(t, server, id.ClientConfig()); cerr == nil {
 			t.Error("a node's certificate passes for a server's")
 		}
 	})
 	t.Run("a server of another authority", func(t *testing.T) {
 		other, _, _ := newAuthority(t)
-		if _, cerr, _ := handshake(t, other.ServerConfig(), id.ClientConfig()); cerr == nil {
+		if _, _, cerr := handshake(t, other.ServerConfig(), id.ClientConfig()); cerr == nil {
 			t.Error("enrolled node accepts it")
 		}
-		if _, cerr, _ := handshake(t, other.ServerConfig(), token(t, a, TokenRequest{}).ClientConfig()); cerr == nil {
+		if _, _, cerr := handshake(t, other.ServerConfig(), token(t, a, TokenRequest{}).ClientConfig()); cerr == nil {
 			t.Error("holder of a token accepts it")
 		}
 		// Left to itself a client does not even show a certificate that the server did not ask for.
 		foreign := identity(t, other, "node-1").Certificate
 		forced := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13,
 			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &foreign, nil }}
-		if serr, _, _ := handshake(t, a.ServerConfig(), forced); serr == nil {
+		if _, serr, _ := handshake(t, a.ServerConfig(), forced); serr == nil {
 			t.Error("server accepts a node of another authority")
 		}
 	})
 	t.Run("the holder of a token trusts the right server", func(t *testing.T) {
-		serr, cerr, state := handshake(t, a.ServerConfig(), token(t, a, TokenRequest{}).ClientConfig())
+		state, serr, cerr := handshake(t, a.ServerConfig(), token(t, a, TokenRequest{}).ClientConfig())
 		if serr != nil || cerr != nil {
 			t.Fatalf("server %v, client %v", serr, cerr)
 		}

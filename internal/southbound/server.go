@@ -66,8 +66,9 @@ const (
 	keepaliveTime    = 10 * time.Second // a silent connection is asked after this
 	keepaliveTimeout = 5 * time.Second  // and dropped after this without an answer
 	helloTimeout     = 10 * time.Second
-	maxFromNode      = 4 << 20 // bytes of a message from a node
-	bufferSize       = 4 << 10 // per connection and direction: there are many connections, and most are quiet
+	idleTimeout      = time.Minute // of a connection without a stream: no node's
+	maxFromNode      = 4 << 20     // bytes of a message from a node
+	bufferSize       = 4 << 10     // per connection and direction: there are many connections, and most are quiet
 	stopGrace        = 2 * time.Second
 	enrolParallel    = 8
 	reportParallel   = 64
@@ -227,12 +228,13 @@ func (s *Server) statusChanged(r store.Read, change store.Change) {
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	srv := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(s.cfg.Authority.ServerConfig())),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: keepaliveTime, Timeout: keepaliveTimeout, MaxConnectionIdle: idleTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTimeout, PermitWithoutStream: true}),
 		grpc.MaxRecvMsgSize(maxFromNode),
 		grpc.MaxConcurrentStreams(4),
 		grpc.ConnectionTimeout(helloTimeout),
-		grpc.ReadBufferSize(bufferSize), grpc.WriteBufferSize(bufferSize), grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(bufferSize), grpc.WriteBufferSize(bufferSize),
 	)
 	pb.RegisterSouthboundServer(srv, southbound{s: s})
 	pb.RegisterEnrolmentServer(srv, enrolment{s: s})
