@@ -222,6 +222,8 @@ type node struct {
 	updates []nodestate.Update
 	rev     int64
 	stop    func()
+
+	addresses []string // of the servers; nil: the cloud's
 }
 
 // join enrols a host and starts its client.
@@ -238,7 +240,11 @@ func (c *cloud) join(host string) *node {
 
 func (n *node) run(c *cloud) {
 	n.t.Helper()
-	client, err := NewClient(ClientConfig{Addresses: []string{c.addr}, StateDir: n.dir, Log: c.log, CacheDelay: time.Millisecond})
+	addresses := n.addresses
+	if addresses == nil {
+		addresses = []string{c.addr}
+	}
+	client, err := NewClient(ClientConfig{Addresses: addresses, StateDir: n.dir, Log: c.log, CacheDelay: time.Millisecond})
 	if err != nil {
 		n.t.Fatal(err)
 	}
