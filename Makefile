@@ -6,8 +6,8 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 PKGS    := ./cmd/... ./internal/... ./test/...
 
 # What a fresh Debian 12 machine needs beside Go: the switch, the real clients that the tests drive, and tools to look at packets.
-APT := openvswitch-switch iproute2 iptables ipset ethtool bridge-utils net-tools tcpdump busybox isc-dhcp-client \
-       python3-openstackclient iputils-ping curl procps util-linux dnsutils jq
+APT := openvswitch-switch iproute2 iptables ipset ethtool bridge-utils net-tools tcpdump busybox udhcpc isc-dhcp-client \
+       python3-openstackclient iputils-ping curl procps util-linux dnsutils jq openssl protobuf-compiler iperf3
 
 .PHONY: build demo test check e2e bench setup generate clean
 

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"baryon/internal/testkit"
 )
 
 // A private Open vSwitch with the dummy datapath: it forwards nothing, touches no kernel state, and its OpenFlow is the real one.
@@ -109,14 +111,7 @@ type bridge struct {
 
 func newBridge(t testing.TB) *bridge {
 	t.Helper()
-	for _, bin := range []string{"ovs-vswitchd", "ovsdb-server", "ovs-ofctl", "ovs-vsctl"} {
-		if _, err := exec.LookPath(bin); err != nil {
-			if os.Getenv("BARYON_ROOT") == "required" {
-				t.Fatalf("%s is not installed", bin)
-			}
-			t.Skipf("%s is not installed", bin)
-		}
-	}
+	testkit.NeedTool(t, "ovs-vswitchd", "ovsdb-server", "ovs-ofctl", "ovs-vsctl")
 	s, err := theSwitch()
 	if err != nil {
 		t.Fatal(err)

@@ -6,27 +6,23 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"baryon/internal/testkit"
 )
 
 // TestGeneratedCodeIsFresh compares the generated files with what protoc makes now, but for the lines that name tool versions.
 func TestGeneratedCodeIsFresh(t *testing.T) {
-	protoc, err := exec.LookPath("protoc")
-	if err != nil {
-		t.Skip("protoc is not installed")
-	}
-	path := os.Getenv("PATH")
-	if home, err := os.UserHomeDir(); err == nil {
-		path += string(os.PathListSeparator) + filepath.Join(home, "go", "bin")
-	}
-	t.Setenv("PATH", path)
-	for _, plugin := range []string{"protoc-gen-go", "protoc-gen-go-grpc"} {
-		if _, err := exec.LookPath(plugin); err != nil {
-			t.Skipf("%s is not installed", plugin)
+	testkit.NeedTool(t, "protoc")
+	plugins := t.TempDir()
+	for _, tool := range []string{"google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"} {
+		if b, err := exec.Command("go", "build", "-o", plugins, tool).CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v\n%s", tool, err, b)
 		}
 	}
+	t.Setenv("PATH", plugins+string(os.PathListSeparator)+os.Getenv("PATH"))
 	const root, dir = "../..", "proto/baryon/v1"
 	out := t.TempDir()
-	cmd := exec.Command(protoc, "-I", root, "--go_out="+out, "--go_opt=module=baryon", "--go-grpc_out="+out, "--go-grpc_opt=module=baryon",
+	cmd := exec.Command("protoc", "-I", root, "--go_out="+out, "--go_opt=module=baryon", "--go-grpc_out="+out, "--go-grpc_opt=module=baryon",
 		filepath.Join(dir, "southbound.proto"))
 	if b, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("protoc: %v\n%s", err, b)

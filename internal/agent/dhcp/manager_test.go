@@ -225,11 +225,7 @@ func (n *node) device() {
 // guest gets a lease by udhcpc and its instance id from metadata.
 func (n *node) guest(wantIP, wantID string) {
 	n.t.Helper()
-	for _, tool := range []string{"udhcpc", "curl"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			n.t.Skip(tool, "is not installed")
-		}
-	}
+	testkit.NeedTool(n.t, "udhcpc", "curl")
 	hook := filepath.Join(n.t.TempDir(), "hook")
 	if err := os.WriteFile(hook, []byte(`#!/bin/sh
 [ "$1" = bound ] || exit 0

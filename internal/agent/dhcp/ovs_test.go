@@ -25,14 +25,7 @@ type vswitch struct {
 func newVswitch(t *testing.T) *vswitch {
 	t.Helper()
 	v := &vswitch{t: t, dir: t.TempDir()}
-	for _, tool := range []string{"ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovsdb-tool"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("BARYON_ROOT") == "required" {
-				t.Fatal(tool, "is not installed")
-			}
-			t.Skip(tool, "is not installed")
-		}
-	}
+	testkit.NeedTool(t, "ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovsdb-tool")
 	v.run("ovsdb-tool", "create", v.path("conf.db"), "/usr/share/openvswitch/vswitch.ovsschema")
 	v.run("ovsdb-server", v.path("conf.db"), "--remote=punix:"+v.path("db.sock"), "--pidfile="+v.path("db.pid"), "--detach",
 		"--unixctl="+v.path("db.ctl"), "--log-file="+v.path("db.log"))

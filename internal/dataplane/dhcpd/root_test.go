@@ -102,12 +102,7 @@ func (w *world) run(argv ...string) string {
 }
 
 func (w *world) try(argv ...string) (string, error) {
-	if _, err := exec.LookPath(argv[0]); err != nil {
-		if os.Getenv("BARYON_ROOT") == "required" {
-			w.t.Fatalf("%s is not installed", argv[0])
-		}
-		w.t.Skipf("%s is not installed", argv[0])
-	}
+	testkit.NeedTool(w.t, argv[0])
 	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
 	defer cancel()
 	c := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", w.guest}, argv...)...)

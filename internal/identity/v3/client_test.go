@@ -24,6 +24,8 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/users"
 	"github.com/gophercloud/gophercloud/v2/pagination"
+
+	"baryon/internal/testkit"
 )
 
 // ok fails the test on an error and passes the value on.
@@ -310,12 +312,7 @@ func (c *cloud) cli() *cli {
 	if testing.Short() && !required {
 		c.t.Skip("each command starts a Python interpreter")
 	}
-	if _, err := exec.LookPath("openstack"); err != nil {
-		if required {
-			c.t.Fatal("the openstack command is needed")
-		}
-		c.t.Skip("no openstack command")
-	}
+	testkit.NeedTool(c.t, "openstack")
 	return &cli{c.t, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + c.t.TempDir(), "LC_ALL=C.UTF-8", "OS_CLIENT_CONFIG_FILE=" + c.dir + "/clouds.yaml", "OS_CLOUD=baryon"}}
 }
 
