@@ -72,6 +72,7 @@ func TestFailures(t *testing.T) {
 	})
 	t.Run("server away", func(t *testing.T) { newWorld(t, w.Lab).serverAway(b) })
 	t.Run("compute node dies and returns", func(t *testing.T) { newWorld(t, w.Lab).nodeDies() })
+	t.Run("cold start without a server", func(t *testing.T) { newWorld(t, w.Lab).coldStart() })
 	t.Run("DHCP node dies and returns", func(t *testing.T) { newWorld(t, w.Lab).dhcpNodeDies() })
 }
 
@@ -140,6 +141,31 @@ func (w *world) nodeDies() {
 		w.t.Errorf("after the reboot b has %s, before %s", got, ip)
 	}
 	w.reaches("a", ip)
+	w.restartUnderPing("a", ip, "cmp2", syscall.SIGKILL)
+}
+
+// coldStart: a node boots while no server runs: its agent restores the last known state from its own cache, and its guests reach the
+// others as before.
+func (w *world) coldStart() {
+	info := w.guestInfo("b")
+	ip := w.fixed("b", "10.50.")
+	a := w.fixed("a", "10.50.") // asked for while somebody answers
+	ping := w.steadily("a", w.fixed("a2", "10.50."), 1200)
+	w.must(w.StopServer(w.ctx(), 0, syscall.SIGKILL))
+	w.must(w.KillNode(w.ctx(), "cmp2"))
+	w.must(w.BootNode(w.ctx(), "cmp2"))
+	_, err := w.PlugGuest(w.ctx(), info.Guest, lab.Port{ID: info.PortID, MAC: info.MAC, MTU: info.MTU})
+	w.must(err)
+	got, err := w.WaitLease(w.ctx(), "b")
+	w.must(err)
+	if got != ip {
+		w.t.Errorf("without a server b has %s, before %s", got, ip)
+	}
+	w.reaches("a", ip)
+	w.reaches("b", a)
+	ping.lossless("another node booted without a server")
+	w.must(w.StartServer(w.ctx(), 0))
+	w.must(w.WaitSync(w.ctx(), "cmp2"))
 	w.restartUnderPing("a", ip, "cmp2", syscall.SIGKILL)
 }
 

@@ -157,3 +157,20 @@ func TestAntiSpoof(t *testing.T) {
 	run("ip", "link", "set", "eth0", "address", mac)
 	w.reaches("sp-a", victim)
 }
+
+// TestLocalNetwork: a network of type local joins guests of one node and nobody else.
+func TestLocalNetwork(t *testing.T) {
+	w := sharedLab(t)
+	w.network(lab.Network{Name: "loc", Type: "local", Subnets: []lab.Subnet{{CIDR: "10.12.0.0/24", Gateway: "none", Pool: "10.12.0.100-10.12.0.200"}}})
+	for last, node := range map[int]string{1: "cmp2", 2: "cmp2", 3: "cmp3"} {
+		name, ip := fmt.Sprintf("lo%d", last), fmt.Sprintf("10.12.0.%d", last)
+		w.guest(lab.Guest{Name: name, Node: node, Network: "loc", FixedIP: ip, Client: lab.ClientNone})
+		// No DHCP service reaches another node here, so the address is set by hand.
+		_, err := w.GuestRun(w.ctx(), name, "ip", "address", "add", ip+"/24", "dev", "eth0")
+		w.must(err)
+	}
+	w.reaches("lo1", "10.12.0.2")
+	w.reachesNot("lo1", "10.12.0.3")
+	w.restartUnderPing("lo1", "10.12.0.2", "cmp2", syscall.SIGKILL)
+	w.reachesNot("lo1", "10.12.0.3")
+}

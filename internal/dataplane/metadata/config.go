@@ -109,13 +109,28 @@ func (t *table) find(source netip.Addr) *Port {
 	return list[0]
 }
 
+// hostname is the instance's name in the network's domain, as Nova has it; an instance without a name that DNS would take goes by
+// the name of its first address.
 func (p *Port) hostname() string {
 	for _, a := range p.Addresses {
-		if a.FQDN != "" {
-			return strings.TrimSuffix(a.FQDN, ".")
+		fqdn := strings.TrimSuffix(a.FQDN, ".")
+		if fqdn == "" {
+			continue
 		}
+		if _, domain, ok := strings.Cut(fqdn, "."); ok && isLabel(p.Name) {
+			return p.Name + "." + domain
+		}
+		return fqdn
 	}
 	return p.Name
+}
+
+// isLabel tells whether the text can be one label of a host name (RFC 1123).
+func isLabel(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") == ""
 }
 
 func (p *Port) name() string {

@@ -35,7 +35,7 @@ func testConfig() *Config {
 			{
 				ID: "9b48022b-eb93-49fd", MAC: MAC{0xfa, 0x16, 0x3e, 1, 2, 3}, InstanceID: "i-00000021", ProjectID: "proj", Name: "vm-1",
 				Addresses: []Address{
-					{ip("10.0.0.5"), "s4", "host-10-0-0-5", "host-10-0-0-5.openstacklocal"}, {ip("fd00::5"), "s6", "h6", "h6.openstacklocal"},
+					{ip("10.0.0.5"), "s4", "host-10-0-0-5", "vm-1.openstacklocal"}, {ip("fd00::5"), "s6", "h6", "h6.openstacklocal"},
 					{ip("10.9.0.5"), "st", "h9", "h9.openstacklocal"},
 				},
 				PublicKeys: map[string]string{"mykey": "ssh-ed25519 AAAA me"}, UserData: []byte("#!/bin/sh\n\x00"), Zone: "nova",
@@ -80,8 +80,8 @@ func TestTree(t *testing.T) {
 		{bare, "/2009-04-04/", 200, "meta-data/"},
 		{me, "/2009-04-04/meta-data/instance-id", 200, "i-00000021"},
 		{me, "/2009-04-04/meta-data/instance-id/", 200, "i-00000021"},
-		{me, "//latest//meta-data//hostname", 200, "host-10-0-0-5.openstacklocal"},
-		{me, "/latest/meta-data/local-hostname", 200, "host-10-0-0-5.openstacklocal"},
+		{me, "//latest//meta-data//hostname", 200, "vm-1.openstacklocal"},
+		{me, "/latest/meta-data/local-hostname", 200, "vm-1.openstacklocal"},
 		{me, "/latest/meta-data/local-ipv4", 200, "10.0.0.5"},
 		{me, "/latest/meta-data/placement/", 200, "availability-zone"},
 		{me, "/latest/meta-data/placement/availability-zone", 200, "nova"},
@@ -130,7 +130,7 @@ func TestOpenStackJSON(t *testing.T) {
 	}
 	delete(md, "random_seed")
 	want := map[string]any{
-		"uuid": "i-00000021", "name": "vm-1", "hostname": "host-10-0-0-5.openstacklocal", "launch_index": 0.0, "availability_zone": "nova",
+		"uuid": "i-00000021", "name": "vm-1", "hostname": "vm-1.openstacklocal", "launch_index": 0.0, "availability_zone": "nova",
 		"project_id": "proj", "meta": map[string]any{"role": "web"}, "public_keys": map[string]any{"mykey": "ssh-ed25519 AAAA me"},
 		"keys": []any{map[string]any{"name": "mykey", "type": "ssh", "data": "ssh-ed25519 AAAA me"}}, "devices": []any{},
 	}
