@@ -53,7 +53,7 @@ var rooms = []room{
 	{"internal/pipeline", []string{"internal/openflow", "internal/names"}, false, "our tables as declarations"},
 	{"internal/agent/...", append([]string{"internal/agent/...", "internal/nodestate", "internal/pipeline"}, dataplane...), false, "the node: records to driver terms"},
 	{"internal/plug", []string{"internal/names", "internal/nodestate"}, false, "attaching machines"},
-	{"internal/lab", []string{"internal/nodestate"}, false, "several nodes on one host, driven from outside as a user would"},
+	{"internal/lab", []string{"internal/nodestate", "internal/dataplane/ovsdb"}, false, "several nodes on one host, driven from outside as a user would"},
 	{"internal/testkit/...", nil, false, "what tests share"},
 	{"proto/...", nil, false, "generated"},
 }

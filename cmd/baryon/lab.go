@@ -31,6 +31,7 @@ func labUp(name *string) *cobra.Command {
 	var (
 		nodes             int
 		topology          string
+		datapath          string
 		api, id           string
 		serverArgs, agent []string
 	)
@@ -51,7 +52,7 @@ func labUp(name *string) *cobra.Command {
 			}
 			l, err := lab.Up(cmd.Context(), lab.Config{
 				Name: *name, Dir: lab.DefaultDir(*name), Exe: exe, Servers: []lab.ServerAddr{{API: api, Identity: id}},
-				Topology: t, ServerFlags: serverArgs, AgentFlags: agent, Out: cmd.ErrOrStderr(),
+				Topology: t, Datapath: datapath, ServerFlags: serverArgs, AgentFlags: agent, Out: cmd.ErrOrStderr(),
 			})
 			if err != nil {
 				return err
@@ -63,6 +64,7 @@ func labUp(name *string) *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&nodes, "nodes", 3, "number of nodes: ctl of role network, cmp1, cmp2, … of role compute")
 	f.StringVar(&topology, "topology", "", "YAML file that declares nodes, networks and guests (see docs/lab.md)")
+	f.StringVar(&datapath, "datapath", "", "datapath of the nodes' switches: system or netdev (default: system where the kernel module is there)")
 	f.StringVar(&api, "api-listen", "127.0.0.1:9696", "loopback address of the networking API")
 	f.StringVar(&id, "identity-listen", "127.0.0.1:5000", "loopback address of the identity API")
 	f.StringArrayVar(&serverArgs, "server-flag", nil, "added to the server's flags, e.g. --server-flag=--log-level=debug")

@@ -32,6 +32,7 @@ type Config struct {
 	Exe         string       // the baryon binary
 	Servers     []ServerAddr // one or more; several need --etcd-endpoints among ServerFlags
 	Topology    Topology
+	Datapath    string    // of the nodes' switches: DatapathKernel, DatapathUser; "": the kernel's where this kernel has it
 	ServerFlags []string  // added to the server's
 	AgentFlags  []string  // added to every agent's
 	Out         io.Writer // progress for people
@@ -68,6 +69,7 @@ type Lab struct {
 // state is what lab.json holds.
 type state struct {
 	Name, Dir, Exe string
+	Datapath       string
 	ServerFlags    []string
 	AgentFlags     []string
 	SwitchPID      int
@@ -111,11 +113,15 @@ func Up(ctx context.Context, c Config) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
+	datapath, err := chooseDatapath(ctx, c.Datapath)
+	if err != nil {
+		return nil, err
+	}
 	if c.Out == nil {
 		c.Out = io.Discard
 	}
 	l := &Lab{ovsVersion: version, out: c.Out, state: state{
-		Name: c.Name, Dir: c.Dir, Exe: c.Exe, ServerFlags: c.ServerFlags, AgentFlags: c.AgentFlags,
+		Name: c.Name, Dir: c.Dir, Exe: c.Exe, Datapath: datapath, ServerFlags: c.ServerFlags, AgentFlags: c.AgentFlags,
 	}}
 	if len(c.Servers) == 0 || len(c.Servers) > maxServers {
 		return nil, fmt.Errorf("lab up: %d servers, must be 1 to %d", len(c.Servers), maxServers)
@@ -162,7 +168,7 @@ func (l *Lab) up(ctx context.Context, t Topology) error {
 	if err := l.save(); err != nil {
 		return err
 	}
-	l.say("switch and server")
+	l.say("switch and server; the nodes' datapath type is %s", l.state.Datapath)
 	if err := l.upSwitch(ctx); err != nil {
 		return err
 	}
@@ -335,6 +341,7 @@ func (l *Lab) StartAgent(ctx context.Context, name string) error {
 	argv := []string{
 		l.state.Exe, "agent", "--host", n.Name, "--roles", join(n.Roles), "--server", join(servers),
 		"--tunnel-ip", n.TunnelIP.String(), "--tunnel-types", types, "--state-dir", "/var/lib/baryon",
+		"--datapath-type", l.state.Datapath,
 	}
 	if n.Plug == PlugHybrid {
 		argv = append(argv, "--hybrid-plug")
@@ -419,6 +426,9 @@ func (l *Lab) Nodes() []Node {
 	}
 	return nodes
 }
+
+// Datapath is the datapath type of the nodes' switches.
+func (l *Lab) Datapath() string { return l.state.Datapath }
 
 // Dir is the lab's directory.
 func (l *Lab) Dir() string { return l.state.Dir }

@@ -149,3 +149,19 @@ func TestTopologyErrors(t *testing.T) {
 		t.Errorf("a good topology: %+v, %v", top, err)
 	}
 }
+
+func TestChooseDatapath(t *testing.T) {
+	if got, err := chooseDatapath(t.Context(), DatapathUser); err != nil || got != DatapathUser {
+		t.Errorf("netdev: %q, %v", got, err)
+	}
+	best, err := chooseDatapath(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := chooseDatapath(t.Context(), DatapathKernel); (err == nil) != (best == DatapathKernel) || err == nil && got != best {
+		t.Errorf("system, where the best is %s: %q, %v", best, got, err)
+	}
+	if _, err := chooseDatapath(t.Context(), "dpdk"); err == nil {
+		t.Error("an unknown datapath passes")
+	}
+}

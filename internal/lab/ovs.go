@@ -2,11 +2,14 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"baryon/internal/dataplane/ovsdb"
 )
 
 // Names of the services that every node runs.
@@ -22,7 +25,28 @@ const (
 	ovsSocket = "unix:/run/openvswitch/db.sock"
 )
 
-// startOVS brings a node's Open vSwitch up: database, switch, and the underlay bridge that carries the tunnel address.  It is
+// The datapath types that a lab's switches may have.
+const (
+	DatapathKernel = ovsdb.DatapathKernel // "system": the kernel's openvswitch module
+	DatapathUser   = ovsdb.DatapathUser   // "netdev": in ovs-vswitchd itself
+)
+
+// chooseDatapath checks a datapath type against this host; "" is the best that there is.
+func chooseDatapath(ctx context.Context, want string) (string, error) {
+	switch want {
+	case DatapathUser:
+		return want, nil
+	case "", DatapathKernel:
+		have := ovsdb.DetectDatapath(ctx)
+		if want == DatapathKernel && have != want {
+			return "", errors.New("datapath system: this kernel has no module openvswitch; use netdev")
+		}
+		return have, nil
+	}
+	return "", fmt.Errorf("datapath %q: must be %s or %s", want, DatapathKernel, DatapathUser)
+}
+
+// startOVS brings a node's Open vSwitch up: database, switch, and the device that carries the tunnel address.  It is
 // idempotent: what runs already is left alone, so the same call starts a switch that was killed.
 func (l *Lab) startOVS(ctx context.Context, n *nodeState) error {
 	b := l.box(n)
@@ -60,11 +84,15 @@ func (l *Lab) startOVS(ctx context.Context, n *nodeState) error {
 	return l.underlay(ctx, n)
 }
 
-// underlay puts the node's tunnel address on br-phy, the bridge that holds the underlay device: the userspace datapath sends and
-// receives tunnel packets only through a bridge of its own.  The switch makes br-phy anew when it starts, so the address has to
-// be set each time.
+// underlay puts the node's tunnel address where the datapath looks for it.  Tunnels of the kernel's datapath are sockets of the
+// node's own IP stack, so there it is the underlay device.  The userspace datapath sends and receives tunnel packets only through
+// a bridge of its own, br-phy, which holds the underlay device; the switch makes br-phy anew when it starts, so the address
+// has to be set each time.
 func (l *Lab) underlay(ctx context.Context, n *nodeState) error {
 	b := l.box(n)
+	if l.state.Datapath == DatapathKernel {
+		return b.script(ctx, fmt.Sprintf("ip address replace %s/24 dev eth1\n", n.TunnelIP))
+	}
 	if _, err := b.run(ctx, "ovs-vsctl", "--timeout=20", "--may-exist", "add-br", "br-phy", "--",
 		"set", "Bridge", "br-phy", "datapath_type=netdev", "--", "--may-exist", "add-port", "br-phy", "eth1"); err != nil {
 		return err
