@@ -15,11 +15,11 @@ import (
 )
 
 // guestDevice makes (or finds) the device that leads to the guest, on the host's side, and says how to unmake it.
-func guestDevice(s Spec) (name string, undo func() error, err error) {
+func guestDevice(s Spec, userspace bool) (name string, undo func() error, err error) {
 	tap := names.Tap(s.PortID)
 	switch {
 	case s.NetNS != "":
-		return vethGuest(s, tap)
+		return vethGuest(s, tap, userspace)
 	case s.Device != "":
 		if _, err := netlink.LinkByName(s.Device); err != nil {
 			return "", nil, fmt.Errorf("find device %s: %w", s.Device, err)
@@ -40,7 +40,7 @@ func guestDevice(s Spec) (name string, undo func() error, err error) {
 }
 
 // vethGuest joins the namespace by a veth pair; the end inside gets the port's MAC.
-func vethGuest(s Spec, tap string) (string, func() error, error) {
+func vethGuest(s Spec, tap string, userspace bool) (string, func() error, error) {
 	dev := s.Device
 	if dev == "" {
 		dev = "eth0"
@@ -85,8 +85,11 @@ func vethGuest(s Spec, tap string) (string, func() error, error) {
 		return "", undo, fmt.Errorf("set MTU of %s in namespace %s: %w", dev, s.NetNS, err)
 	}
 	// The userspace datapath forwards the guest's frames as they are: a checksum left to be filled in by hardware never would be.
-	if err := txChecksumOff(ns, dev); err != nil {
-		return "", undo, err
+	// The kernel's fills it in where a frame leaves the host, so there the offload stays, and segmentation offload with it.
+	if userspace {
+		if err := txChecksumOff(ns, dev); err != nil {
+			return "", undo, err
+		}
 	}
 	if lo, err := inside.LinkByName("lo"); err == nil {
 		if err := inside.LinkSetUp(lo); err != nil {

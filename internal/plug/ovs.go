@@ -7,16 +7,38 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+
+	"github.com/google/uuid"
 )
 
-// addPort puts the device into the bridge with the ids by which the agent knows it.  A device that is there already keeps its tag.
-func addPort(ctx context.Context, s Spec, dev, digest string) error {
-	args := []string{"--may-exist", "add-port", s.Bridge, dev}
-	have, err := vsctlGet(ctx, "--bare", "--columns=name", "find", "Port", "name="+dev)
+// switchState is what plugging has to know of the switch.
+type switchState struct {
+	userspace bool // the bridge's datapath is ovs-vswitchd itself, not the kernel
+	hasPort   bool // the device is a port already
+}
+
+// lookAtSwitch asks for both at once: each call of ovs-vsctl is a process.
+func lookAtSwitch(ctx context.Context, bridge, dev string) (switchState, error) {
+	out, err := vsctlGet(ctx, "--bare", "--columns=datapath_type", "find", "Bridge", "name="+bridge,
+		"--", "--columns=_uuid", "find", "Port", "name="+dev)
 	if err != nil {
-		return err
+		return switchState{}, err
 	}
-	if have == "" {
+	var st switchState
+	for _, word := range strings.Fields(out) {
+		if word == "netdev" {
+			st.userspace = true
+		} else if _, err := uuid.Parse(word); err == nil {
+			st.hasPort = true
+		}
+	}
+	return st, nil
+}
+
+// addPort puts the device into the bridge with the ids by which the agent knows it.  A device that is there already keeps its tag.
+func addPort(ctx context.Context, s Spec, dev string, there bool, digest string) error {
+	args := []string{"--may-exist", "add-port", s.Bridge, dev}
+	if !there {
 		// The dead VLAN as a trunk of itself: nothing untagged passes before the agent has said which network this is.
 		args = append(args, "tag=4095", "vlan_mode=trunk", "trunks=4095")
 	}

@@ -109,26 +109,37 @@ func Attach(ctx context.Context, s Spec) (err error) {
 	if err != nil {
 		return err
 	}
-	guest, made, err := guestDevice(s)
+	port := portDevice(s)
+	sw, err := lookAtSwitch(ctx, s.Bridge, port)
+	if err != nil {
+		return err
+	}
+	guest, made, err := guestDevice(s, sw.userspace)
 	if made != nil {
 		undo = append(undo, made)
 	}
 	if err != nil {
 		return err
 	}
-	port := guest
 	if s.Hybrid {
 		made, err := hybrid(s, guest)
 		undo = append(undo, made)
 		if err != nil {
 			return err
 		}
-		port = names.Qvo(s.PortID)
 	}
-	if err := addPort(ctx, s, port, digest); err != nil {
-		return err
+	return addPort(ctx, s, port, sw.hasPort, digest)
+}
+
+// portDevice is the device that is put into the bridge.
+func portDevice(s Spec) string {
+	switch {
+	case s.Hybrid:
+		return names.Qvo(s.PortID)
+	case s.NetNS == "" && s.Device != "":
+		return s.Device
 	}
-	return nil
+	return names.Tap(s.PortID)
 }
 
 // Detach removes the port's devices and its OVS port.  What is not there is no error.  A device that was not made by Attach (a tap

@@ -205,3 +205,20 @@ func TestFailedAttachLeavesNothing(t *testing.T) {
 		t.Errorf("attach after the failure: %v", err)
 	}
 }
+
+// TestChecksums: only the userspace datapath needs guests that fill in their checksums themselves.
+func TestChecksums(t *testing.T) {
+	for datapath, want := range map[string]string{"netdev": "off", "system": "on", "": "on"} {
+		t.Run(datapath, func(t *testing.T) {
+			guest := world(t)
+			column(t, "set", "Bridge", "br-int", `datapath_type="`+datapath+`"`)
+			if err := Attach(t.Context(), Spec{PortID: portID, MAC: "fa:16:3e:00:00:01", MTU: 1450, NetNS: guest}); err != nil {
+				t.Fatal(err)
+			}
+			out, err := exec.Command("ip", "netns", "exec", guest, "ethtool", "-k", "eth0").CombinedOutput()
+			if err != nil || !strings.Contains(string(out), "\ntx-checksumming: "+want+"\n") {
+				t.Errorf("transmit checksum offload is not %s: %v\n%s", want, err, out)
+			}
+		})
+	}
+}
