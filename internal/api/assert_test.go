@@ -9,4 +9,5 @@ var (
 	_ DHCPScheduling = (*neutron.Service)(nil)
 	_ Bindings       = (*neutron.Service)(nil)
 	_ IPAvailability = (*neutron.Service)(nil)
+	_ Zones          = (*neutron.Service)(nil)
 )

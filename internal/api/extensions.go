@@ -18,6 +18,8 @@ type extension struct {
 var extensions = []extension{
 	{"agent", "agent", "Agents of the nodes: list, show, disable, delete.", "2013-02-03T10:00:00-00:00"},
 	{"allowed-address-pairs", "Allowed Address Pairs", "Addresses that a port may use besides its own.", "2013-07-23T10:00:00-00:00"},
+	{"availability_zone", "Availability Zone", "Zones that agents are in.", "2015-01-01T10:00:00-00:00"},
+	{"availability_zone_filter", "Availability Zone Filter Extension", "Zones can be filtered.", "2018-06-22T10:00:00-00:00"},
 	{"binding", "Port Binding", "The host that carries a port and how it is plugged there.", "2014-02-03T10:00:00-00:00"},
 	{"binding-extended", "Port Bindings Extended", "Several bindings of a port, one of them active.", "2017-07-17T10:00:00-00:00"},
 	{"dhcp_agent_scheduler", "DHCP Agent Scheduler", "Which DHCP agents serve a network.", "2013-02-07T10:00:00-00:00"},
@@ -31,6 +33,7 @@ var extensions = []extension{
 	{"net-mtu", "Network MTU", "The MTU of a network.", "2015-03-25T10:00:00-00:00"},
 	{"net-mtu-writable", "Network MTU (writable)", "The MTU of a network can be set.", "2017-07-12T00:00:00-00:00"},
 	{"network-ip-availability", "Network IP Availability", "How many addresses of networks and subnets are in use.", "2015-09-24T00:00:00-00:00"},
+	{"network_availability_zone", "Network Availability Zone", "Zones whose DHCP agents serve a network.", "2015-01-01T10:00:00-00:00"},
 	{"pagination", "Pagination support", "Lists can be read page by page.", "2016-06-12T00:00:00-00:00"},
 	{"port-mac-address-regenerate", "Neutron Port MAC address regenerate", "mac_address null on update makes a new one.", "2018-05-03T10:00:00-00:00"},
 	{"port-security", "Port Security", "Filtering of a port's traffic can be turned off.", "2012-07-23T10:00:00-00:00"},

@@ -361,7 +361,7 @@ func newBench(t *testing.T, change func(*Config)) *bench {
 			},
 			Delete: func(_ context.Context, _ *identity.Caller, id string, _ *int64) error { return notFound("agent", id) },
 		},
-		Tags: f, Quotas: f, DHCP: f, Bindings: f, IPAvailability: f,
+		Tags: f, Quotas: f, DHCP: f, Bindings: f, IPAvailability: f, Zones: f,
 	}}
 	if change != nil {
 		change(&c)
@@ -437,4 +437,11 @@ func (r reply) column(plural, attr string) []string {
 func (r reply) field(singular, attr string) any {
 	one, _ := r.body[singular].(map[string]any)
 	return one[attr]
+}
+
+func (f *rules) Zones(store.Read) []*model.AvailabilityZone {
+	return []*model.AvailabilityZone{
+		{Name: "az1", Resource: model.ZoneNetwork, State: model.ZoneAvailable},
+		{Name: "az2", Resource: model.ZoneNetwork, State: model.ZoneUnavailable},
+	}
 }

@@ -329,3 +329,20 @@ func TestIPAvailability(t *testing.T) {
 	}
 	b.ok(404, "GET", "/v2.0/network-ip-availabilities/none", "")
 }
+
+func TestAvailabilityZones(t *testing.T) {
+	b := newBench(t, nil)
+	for query, want := range map[string][]string{
+		"":                           {"az1", "az2"},
+		"?state=available":           {"az1"},
+		"?name=az2&resource=network": {"az2"},
+		"?resource=router":           nil,
+		"?sort_key=name&sort_dir=desc&fields=name": {"az2", "az1"},
+	} {
+		if got := b.ok(200, "GET", "/v2.0/availability_zones"+query, "").column("availability_zones", "name"); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", query, got, want)
+		}
+	}
+	b.ok(400, "GET", "/v2.0/availability_zones?colour=red", "")
+	b.ok(405, "POST", "/v2.0/availability_zones", `{}`)
+}

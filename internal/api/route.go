@@ -54,6 +54,9 @@ func (s *server) table() []route {
 	if v.IPAvailability != nil {
 		routes = append(routes, s.availabilityRoutes()...)
 	}
+	if v.Zones != nil {
+		routes = append(routes, on("/availability_zones", map[string]handler{http.MethodGet: s.listZones}))
+	}
 	return routes
 }
 

@@ -36,6 +36,7 @@ type Services struct {
 	DHCP           DHCPScheduling
 	Bindings       Bindings
 	IPAvailability IPAvailability
+	Zones          Zones
 }
 
 // Tags are the tags of networks, subnets and ports.  collection is the plural: "networks", "subnets", "ports".  Each change bumps the
@@ -91,6 +92,12 @@ type Bindings interface {
 	// ActivateBinding makes the host's binding the active one and returns it.
 	ActivateBinding(ctx context.Context, c *identity.Caller, portID, host string) (*model.PortBinding, error)
 	DeleteBinding(ctx context.Context, c *identity.Caller, portID, host string) error
+}
+
+// Zones are the availability zones of agents (extension availability_zone).
+type Zones interface {
+	// Zones returns every zone, by name.
+	Zones(r store.Read) []*model.AvailabilityZone
 }
 
 // IPAvailability counts the addresses of networks (extension network-ip-availability).

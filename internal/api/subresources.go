@@ -227,3 +227,27 @@ func (s *server) showAvailability(q *request) error {
 	enc := model.IPAvailabilities.Encoder(resource.Fields(params), true)
 	return sendOne(q, http.StatusOK, model.IPAvailabilities.Singular, enc.Append, row)
 }
+
+func (s *server) listZones(q *request) error {
+	params, err := q.query()
+	if err != nil {
+		return err
+	}
+	lq, err := model.AvailabilityZones.ParseQuery(params, s.MaxLimit)
+	if err != nil {
+		return err
+	}
+	var rows []*model.AvailabilityZone
+	err = s.Store.View(q.Context(), func(r store.Read) error {
+		rows = s.Services.Zones.Zones(r)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	rows, err = cut(model.AvailabilityZones, lq, rows)
+	if err != nil {
+		return err
+	}
+	return sendPage(q, model.AvailabilityZones, model.AvailabilityZones.Encoder(lq.Fields, true), lq, "availability_zones", rows)
+}

@@ -90,7 +90,10 @@ func TestPortAttributes(t *testing.T) {
 		{"extra_dhcp_opts", `[{"opt_name":"a","opt_value":"x","ip_version":5}]`, "error: '5' is not in [4, 6]."},
 		{"extra_dhcp_opts", `[{"opt_name":"a","opt_value":"x"},{"opt_name":"a","opt_value":"y"}]`, `error: Duplicate extra DHCP option '{"opt_name":"a","opt_value":"y"}'.`},
 		{"extra_dhcp_opts", `{}`, "error: Invalid data format for extra DHCP option: '{}'."},
-		{"binding:vnic_type", `"direct"`, "error: 'direct' is not in ['normal']."},
+		{"binding:vnic_type", `"direct"`, `"direct"`},
+		{"binding:vnic_type", `"remote-managed"`, `"remote-managed"`},
+		{"binding:vnic_type", `"virtio"`, "error: 'virtio' is not in ['normal', 'direct', 'macvtap', 'baremetal', 'direct-physical', 'virtio-forwarder', " +
+			"'smart-nic', 'vdpa', 'accelerator-direct', 'accelerator-direct-physical', 'remote-managed']."},
 		{"binding:profile", `null`, `{}`},
 		{"binding:profile", `{"b":1,"a":[true]}`, `{"a":[true],"b":1}`},
 		{"binding:profile", `"x"`, "error: 'x' is not a dictionary."},

@@ -22,14 +22,15 @@ type Network struct {
 	AdminStateUp          bool     `json:"admin_state_up"`
 	Shared                bool     `json:"shared,omitempty"`
 	External              bool     `json:"external,omitempty"`
-	IsDefault             bool     `json:"is_default,omitempty"`
-	MTU                   int      `json:"mtu"` // bytes of an IP packet; never 0 in the store
+	IsDefault             bool     `json:"is_default,omitempty"` // the one default external network
+	MTU                   int      `json:"mtu"`                  // bytes of an IP packet; never 0 in the store
 	PortSecurityEnabled   bool     `json:"port_security_enabled"`
 	DNSDomain             string   `json:"dns_domain,omitempty"`
 	AvailabilityZoneHints []string `json:"availability_zone_hints,omitempty"`
 	Segment               Segment  `json:"segment"`
 
-	Subnets []ID `json:"-"` // computed when shown
+	Subnets           []ID     `json:"-"` // computed when shown
+	AvailabilityZones []string `json:"-"` // computed when shown
 }
 
 // Segment is how a network appears on the wire.
@@ -44,7 +45,10 @@ func (s Segment) Value() string {
 	return s.Type + "/" + s.PhysicalNetwork + "/" + strconv.FormatUint(uint64(s.SegmentationID), 10)
 }
 
-// NetworkTable keeps networks.  A segment with an id belongs to one network.
+// DefaultExternal is the value of NetworkTable's index default_external that the default external network holds.
+const DefaultExternal = "yes"
+
+// NetworkTable keeps networks.  A segment with an id belongs to one network, and one network at most is the default external one.
 var NetworkTable = resource.NewTable("network", func(n *Network) string { return string(n.ID) }).
 	Index("project", func(n *Network) []string { return []string{n.ProjectID} }).
 	Index("name", func(n *Network) []string { return []string{n.Name} }).
@@ -53,4 +57,10 @@ var NetworkTable = resource.NewTable("network", func(n *Network) string { return
 			return nil
 		}
 		return []string{n.Segment.Value()}
+	}).
+	Unique("default_external", func(n *Network) []string {
+		if !n.IsDefault {
+			return nil
+		}
+		return []string{DefaultExternal}
 	})

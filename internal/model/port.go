@@ -81,7 +81,7 @@ type DNSAssignment struct {
 // Binding says which host carries a port and how it is plugged there.
 type Binding struct {
 	Host       string         `json:"host_id,omitempty"`
-	VNICType   string         `json:"vnic_type"` // "normal"
+	VNICType   string         `json:"vnic_type"` // VNICNormal is the only one that binds
 	VIFType    string         `json:"vif_type"`  // a VIF constant
 	VIFDetails map[string]any `json:"vif_details,omitempty"`
 	Profile    map[string]any `json:"profile,omitempty"`

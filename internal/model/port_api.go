@@ -2,8 +2,14 @@ package model
 
 import "baryon/internal/resource"
 
-// VNICNormal is the vNIC type of a port that a virtual switch carries, the only one served.
+// VNICNormal is the vNIC type of a port that a virtual switch carries, the only one that binds here.
 const VNICNormal = "normal"
+
+// vnicType is a vNIC type of the Networking API.  Ports of all types can be made, since another switch than ours may carry them.
+func vnicType() resource.Codec[string] {
+	return resource.Enum(VNICNormal, "direct", "macvtap", "baremetal", "direct-physical", "virtio-forwarder", "smart-nic", "vdpa",
+		"accelerator-direct", "accelerator-direct-physical", "remote-managed")
+}
 
 // maxProfile is the size of a binding profile in bytes of JSON, as Neutron has it.
 const maxProfile = 4095
@@ -34,7 +40,7 @@ var Ports = resource.Define(PortTable, "port", "ports",
 		resource.Writable, resource.Default(""), resource.Filter, resource.Sort, resource.Indexed("device")),
 	resource.Attr("device_owner", func(p *Port) *string { return &p.DeviceOwner }, resource.String(maxName),
 		resource.Writable, resource.Default(""), resource.Filter, resource.Sort, resource.Policy("network:*: admin or project of the network")),
-	resource.Attr("binding:vnic_type", func(p *Port) *string { return &p.Binding.VNICType }, resource.Enum(VNICNormal),
+	resource.Attr("binding:vnic_type", func(p *Port) *string { return &p.Binding.VNICType }, vnicType(),
 		resource.Writable, resource.Default(VNICNormal), resource.Ext("binding")),
 	resource.Attr("binding:host_id", func(p *Port) *string { return &p.Binding.Host }, hostName(),
 		resource.Writable, resource.Default(""), resource.Operators, resource.Filter, resource.Indexed("host"),
@@ -81,7 +87,7 @@ var PortBindings = resource.Define(
 	resource.Attr("vif_type", func(b *PortBinding) *string { return &b.VIFType }, resource.String(64),
 		resource.Filter, resource.Ext("binding-extended")),
 	resource.Attr("vif_details", func(b *PortBinding) *map[string]any { return &b.VIFDetails }, resource.AnyObject(), resource.Ext("binding-extended")),
-	resource.Attr("vnic_type", func(b *PortBinding) *string { return &b.VNICType }, resource.Enum(VNICNormal),
+	resource.Attr("vnic_type", func(b *PortBinding) *string { return &b.VNICType }, vnicType(),
 		resource.Writable, resource.Default(VNICNormal), resource.Filter, resource.Ext("binding-extended")),
 	resource.Attr("profile", func(b *PortBinding) *map[string]any { return &b.Profile }, resource.Object(maxProfile),
 		resource.Writable, resource.Allocated, resource.Ext("binding-extended")),

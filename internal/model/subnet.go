@@ -28,6 +28,8 @@ type Subnet struct {
 	IPv6RAMode        string       `json:"ipv6_ra_mode,omitempty"`      // "" or a Mode constant
 	IPv6AddressMode   string       `json:"ipv6_address_mode,omitempty"` // "" or a Mode constant
 	DNSPublishFixedIP bool         `json:"dns_publish_fixed_ip,omitempty"`
+
+	Shared bool `json:"-"` // its network's; computed when shown, to filter by
 }
 
 // AutoAddress tells whether a guest on the subnet makes its own address from its MAC (SLAAC, stateless DHCPv6), so that the

@@ -34,5 +34,6 @@ var Subnets = resource.Define(SubnetTable, "subnet", "subnets",
 		resource.CreateOnly, resource.Allocated, resource.Filter, resource.Sort),
 	resource.Attr("dns_publish_fixed_ip", func(s *Subnet) *bool { return &s.DNSPublishFixedIP }, resource.Bool(),
 		resource.Writable, resource.Default(false), resource.Ext("subnet-dns-publish-fixed-ip")),
+	resource.Attr("shared", func(s *Subnet) *bool { return &s.Shared }, resource.Bool(), resource.Presented, resource.Hidden, resource.Filter),
 	standard(func(s *Subnet) *Standard { return &s.Standard }),
 )

@@ -130,7 +130,8 @@ type dhcpPlan struct {
 	subnets []*model.Subnet // with DHCP, by age
 }
 
-// candidates chooses up to n nodes that do not serve the network yet, those that serve least first, so that networks spread.
+// candidates chooses up to n nodes that do not serve the network yet, those that serve least first, so that networks spread.  A network with
+// hints is served in these zones only.
 func (d *dhcpPlan) candidates(bindings []*model.DHCPBinding, n int) []string {
 	if n <= 0 {
 		return nil
@@ -142,7 +143,7 @@ func (d *dhcpPlan) candidates(bindings []*model.DHCPBinding, n int) []string {
 	}
 	var nodes []node
 	for _, host := range d.o.s.dhcpHosts(d.o.snap) {
-		if slices.ContainsFunc(bindings, func(b *model.DHCPBinding) bool { return b.Host == host }) {
+		if slices.ContainsFunc(bindings, func(b *model.DHCPBinding) bool { return b.Host == host }) || !d.inZone(host) {
 			continue
 		}
 		h := fnv.New64a()
@@ -162,6 +163,16 @@ func (d *dhcpPlan) candidates(bindings []*model.DHCPBinding, n int) []string {
 		}
 	}
 	return hosts
+}
+
+// inZone tells whether a node is where the network's hints want it.
+func (d *dhcpPlan) inZone(host string) bool {
+	hints := d.network.AvailabilityZoneHints
+	if len(hints) == 0 {
+		return true
+	}
+	node, ok := store.Get(d.o.snap, model.NodeTable, host)
+	return ok && slices.Contains(hints, node.AvailabilityZone)
 }
 
 // remove ends the DHCP service of the network.

@@ -36,6 +36,7 @@ func presentNetwork(r store.Read, _ *identity.Caller, n *model.Network) *model.N
 	for sub := range store.Find(r, model.SubnetTable, "network", string(n.ID)) {
 		shown.Subnets = append(shown.Subnets, sub.ID)
 	}
+	shown.AvailabilityZones = zonesOf(r, n.ID)
 	return &shown
 }
 
@@ -62,7 +63,7 @@ func (s *Service) createNetworks(
 			return err
 		}
 		for i, input := range in {
-			n, err := o.newNetwork(&input.Value, projects[i])
+			n, err := o.newNetwork(tx, &input.Value, projects[i])
 			if err != nil {
 				return err
 			}
@@ -74,9 +75,15 @@ func (s *Service) createNetworks(
 	return presented(s, c, made, presentNetwork, err)
 }
 
-func (o *op) newNetwork(v *model.Network, project string) (*model.Network, error) {
+func (o *op) newNetwork(tx store.Tx, v *model.Network, project string) (*model.Network, error) {
 	n := *v
 	o.fresh(&n.Standard, project)
+	if err := checkZoneHints(tx, n.AvailabilityZoneHints); err != nil {
+		return nil, err
+	}
+	if err := o.checkDefaultExternal(tx, &n); err != nil {
+		return nil, err
+	}
 	seg, err := o.s.types.allocate(o, v.Segment)
 	if err != nil {
 		return nil, err
@@ -86,11 +93,33 @@ func (o *op) newNetwork(v *model.Network, project string) (*model.Network, error
 	return &n, err
 }
 
+// checkDefaultExternal lets one external network at most be the default one.
+func (o *op) checkDefaultExternal(tx store.Tx, n *model.Network) error {
+	if !n.IsDefault {
+		return nil
+	}
+	if !n.External {
+		return InvalidInput("Only an external network can be the default one: is_default needs router:external")
+	}
+	for other := range store.Find(tx, model.NetworkTable, "default_external", model.DefaultExternal) {
+		if other.ID != n.ID {
+			return defaultExternalExists(other.ID)
+		}
+	}
+	o.ask(model.NetworkTable.Name, "default_external", model.DefaultExternal, defaultExternalExists("made at the same time"))
+	return nil
+}
+
+func defaultExternalExists(id model.ID) *Error {
+	return Conflict("DefaultExternalNetworkExists", "A default external network already exists: %s.", id)
+}
+
 func checkCreateNetwork(c *identity.Caller, project string, in *resource.Input[model.Network]) error {
 	admin, v := c.IsAdmin(), &in.Value
 	return newCheck("create_network", c.CanWrite(project)).attrs([]setAttr{
 		{name: "shared", sent: v.Shared, allowed: admin},
 		{name: "router:external", sent: v.External, allowed: admin},
+		{name: "is_default", sent: v.IsDefault, allowed: admin},
 		{name: "provider:network_type", sent: in.Has("provider:network_type"), allowed: admin},
 		{name: "provider:physical_network", sent: in.Has("provider:physical_network"), allowed: admin},
 		{name: "provider:segmentation_id", sent: in.Has("provider:segmentation_id"), allowed: admin},
@@ -111,6 +140,7 @@ func (s *Service) updateNetwork(
 		err = newCheck("update_network", c.CanWrite(old.ProjectID)).attrs([]setAttr{
 			{name: "shared", sent: in.Has("shared"), allowed: admin},
 			{name: "router:external", sent: in.Has("router:external"), allowed: admin},
+			{name: "is_default", sent: in.Has("is_default"), allowed: admin},
 			{name: "provider:network_type", sent: in.Has("provider:network_type"), allowed: admin},
 			{name: "provider:physical_network", sent: in.Has("provider:physical_network"), allowed: admin},
 			{name: "provider:segmentation_id", sent: in.Has("provider:segmentation_id"), allowed: admin},
@@ -140,6 +170,11 @@ func (o *op) changedNetwork(tx store.Tx, old *model.Network, in *resource.Input[
 	set(in.Has("admin_state_up"), &n.AdminStateUp, v.AdminStateUp)
 	set(in.Has("shared"), &n.Shared, v.Shared)
 	set(in.Has("router:external"), &n.External, v.External)
+	n.IsDefault = n.IsDefault && n.External
+	set(in.Has("is_default"), &n.IsDefault, v.IsDefault)
+	if err := o.checkDefaultExternal(tx, &n); err != nil {
+		return nil, err
+	}
 	set(in.Has("port_security_enabled"), &n.PortSecurityEnabled, v.PortSecurityEnabled)
 	set(in.Has("dns_domain"), &n.DNSDomain, v.DNSDomain)
 	if in.Has("mtu") {

@@ -29,7 +29,15 @@ func (s *Service) Subnets() *Kind[model.Subnet] {
 	}
 }
 
-func presentSubnet(_ store.Read, _ *identity.Caller, sub *model.Subnet) *model.Subnet { return sub }
+func presentSubnet(r store.Read, _ *identity.Caller, sub *model.Subnet) *model.Subnet {
+	n, ok := store.Get(r, model.NetworkTable, string(sub.NetworkID))
+	if !ok || !n.Shared {
+		return sub
+	}
+	shown := *sub
+	shown.Shared = true
+	return &shown
+}
 
 func (s *Service) createSubnets(
 	ctx context.Context, c *identity.Caller, in []*resource.Input[model.Subnet],

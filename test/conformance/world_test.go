@@ -39,7 +39,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(rules.Close)
 	h, err := api.New(api.Config{Store: st, Auth: identity.None{}, Services: api.Services{
 		Networks: rules.Networks(), Subnets: rules.Subnets(), Ports: rules.Ports(), Agents: rules.Agents(),
-		Tags: rules, Quotas: rules, DHCP: rules, Bindings: rules, IPAvailability: rules,
+		Tags: rules, Quotas: rules, DHCP: rules, Bindings: rules, IPAvailability: rules, Zones: rules,
 	}})
 	if err != nil {
 		t.Fatal(err)
