@@ -18,6 +18,7 @@ type BootstrapOptions struct {
 	AdminPassword string // of the user admin; empty: drawn at random
 	IdentityURL   string // public URL of the Identity API without version, http://host:5000
 	NetworkURL    string // public URL of the Networking API without version, http://host:9696
+	NoComputeURL  string // public URL of what answers that there are no compute quotas; empty: the catalog gets no such entry
 	Region        string // empty: RegionOne
 	Dir           string // where openrc and clouds.yaml go; empty: not written
 	// Recover gives the user admin back its rights and, when AdminPassword is set, that password, for an operator who has locked
@@ -37,7 +38,7 @@ func NewID() string {
 type seed struct {
 	o         BootstrapOptions
 	hash      string
-	ids       [16]string
+	ids       [20]string
 	used      int
 	madeAdmin bool
 }
@@ -148,9 +149,21 @@ func (s *seed) plant(tx store.Tx) error {
 	s.role(tx, RoleService)
 	s.admin(tx, admin, adminRole)
 
-	s.service(tx, "identity", "keystone", s.o.IdentityURL+"/v3")
-	s.service(tx, "network", "neutron", s.o.NetworkURL)
+	for _, e := range []catalogEntry{
+		{typ: "identity", name: "keystone", url: s.o.IdentityURL + "/v3"},
+		{typ: "network", name: "neutron", url: s.o.NetworkURL},
+		{typ: "compute", name: "no-compute", url: s.o.NoComputeURL, optional: true,
+			text: "This cloud has no compute service. The endpoint tells clients that there are no compute quotas."},
+	} {
+		s.service(tx, e)
+	}
 	return nil
+}
+
+// catalogEntry is a service of the catalog.
+type catalogEntry struct {
+	typ, name, text, url string
+	optional             bool // without a URL it is left out, and an operator's own is as good
 }
 
 func (s *seed) project(tx store.Tx, name, text string) string {
@@ -201,22 +214,25 @@ func (s *seed) admin(tx store.Tx, projectID, roleID string) {
 
 // service adds a service of the type with its three endpoints.  If there is one of the type, an operator may have arranged it as he
 // wants it, so it stays; a URL other than ours is worth a word, for it is what clients will use.
-func (s *seed) service(tx store.Tx, typ, name, url string) {
+func (s *seed) service(tx store.Tx, e catalogEntry) {
 	id := s.id()
 	ids := []string{s.id(), s.id(), s.id()}
-	if have, ok := first(tx, CatalogServiceTable, "type", typ); ok {
+	if have, ok := first(tx, CatalogServiceTable, "type", e.typ); ok {
 		known := slices.Collect(store.Find(tx, EndpointTable, "service", have.ID))
-		if !slices.ContainsFunc(known, func(e *Endpoint) bool { return e.URL == url }) {
+		if !e.optional && !slices.ContainsFunc(known, func(have *Endpoint) bool { return have.URL == e.url }) {
 			s.o.Log.Warn("identity: the catalog names another URL than this server's; change it with 'openstack endpoint set --url'",
-				"service", typ, "url", url)
+				"service", e.typ, "url", e.url)
 		}
+		return
+	}
+	if e.url == "" {
 		return
 	}
 	if _, ok := store.Get(tx, RegionTable, s.o.Region); !ok {
 		store.Put(tx, RegionTable, &Region{ID: s.o.Region})
 	}
-	store.Put(tx, CatalogServiceTable, &CatalogService{ID: id, Type: typ, Name: name, Enabled: true})
+	store.Put(tx, CatalogServiceTable, &CatalogService{ID: id, Type: e.typ, Name: e.name, Description: e.text, Enabled: true})
 	for i, iface := range []string{"public", "internal", "admin"} {
-		store.Put(tx, EndpointTable, &Endpoint{ID: ids[i], ServiceID: id, Interface: iface, RegionID: s.o.Region, URL: url, Enabled: true})
+		store.Put(tx, EndpointTable, &Endpoint{ID: ids[i], ServiceID: id, Interface: iface, RegionID: s.o.Region, URL: e.url, Enabled: true})
 	}
 }

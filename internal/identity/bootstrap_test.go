@@ -199,3 +199,41 @@ func TestShellQuote(t *testing.T) {
 		}
 	}
 }
+
+// TestNoComputeEntry: a catalog without a compute service gets the entry, also an old one; an operator's own service stays alone.
+func TestNoComputeEntry(t *testing.T) {
+	ctx := context.Background()
+	urls := func(st *store.Store) (out []string) {
+		r := st.Snapshot()
+		for s := range store.Find(r, CatalogServiceTable, "type", "compute") {
+			for e := range store.Find(r, EndpointTable, "service", s.ID) {
+				out = append(out, s.Name+" "+e.URL)
+			}
+		}
+		return out
+	}
+	st := storetest.New(t, Tables()...)
+	o := bootOptions("")
+	must(t, Bootstrap(ctx, st, o))
+	if got := urls(st); got != nil {
+		t.Errorf("without a URL: %q", got)
+	}
+	o.NoComputeURL = "http://n:9696/compute/v2.1"
+	for range 2 {
+		must(t, Bootstrap(ctx, st, o))
+		if got := strings.Join(urls(st), ","); got != strings.Repeat(",no-compute http://n:9696/compute/v2.1", 3)[1:] {
+			t.Errorf("endpoints %q", got)
+		}
+	}
+	st = storetest.New(t, Tables()...)
+	_, err := st.Update(ctx, func(tx store.Tx) error {
+		store.Put(tx, CatalogServiceTable, &CatalogService{ID: "n", Type: "compute", Name: "nova", Enabled: true})
+		store.Put(tx, EndpointTable, &Endpoint{ID: "e", ServiceID: "n", Interface: "public", URL: "http://nova:8774/v2.1", Enabled: true})
+		return nil
+	})
+	must(t, err)
+	must(t, Bootstrap(ctx, st, o))
+	if got := strings.Join(urls(st), ","); got != "nova http://nova:8774/v2.1" {
+		t.Errorf("beside an operator's own: %q", got)
+	}
+}

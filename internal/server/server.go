@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -129,7 +130,7 @@ func (s *server) buildIdentity(ctx context.Context) error {
 	}
 	log := s.log.With("part", "identity")
 	err := identity.Bootstrap(ctx, s.st, identity.BootstrapOptions{
-		AdminPassword: s.cfg.AdminPassword, IdentityURL: s.cfg.IdentityURL, NetworkURL: s.cfg.APIURL, Region: s.cfg.Region,
+		AdminPassword: s.cfg.AdminPassword, IdentityURL: s.cfg.IdentityURL, NetworkURL: s.cfg.APIURL, NoComputeURL: s.cfg.APIURL + computePath, Region: s.cfg.Region,
 		Dir: s.cfg.DataDir, Recover: s.cfg.Recover, Log: log,
 	})
 	if err != nil {
@@ -207,19 +208,32 @@ func (s *server) apiHandler() (http.Handler, error) {
 		return nil, err
 	}
 	s.register()
-	mux := http.NewServeMux()
-	mux.Handle("GET /healthz", health.Live())
-	mux.Handle("GET /readyz", health.Ready())
-	mux.Handle("GET /metrics", telemetry.Handler(s.metrics))
-	mux.Handle("/", networking)
-	return mux, nil
+	return beside(networking, &noCompute{url: s.cfg.APIURL + computePath, auth: s.auth}, map[string]http.Handler{
+		"/healthz": health.Live(), "/readyz": health.Ready(), "/metrics": telemetry.Handler(s.metrics),
+	}), nil
+}
+
+// beside serves pages at exactly their paths, what is below computePath from compute, and everything else from the API with its path
+// untouched: http.ServeMux would redirect what it takes for unclean, and a client that follows the redirect loses its body.
+func beside(networking, compute http.Handler, pages map[string]http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		page, ok := pages[r.URL.Path]
+		switch {
+		case ok && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+			page.ServeHTTP(w, r)
+		case r.URL.Path == computePath || strings.HasPrefix(r.URL.Path, computePath+"/"):
+			compute.ServeHTTP(w, r)
+		default:
+			networking.ServeHTTP(w, r)
+		}
+	})
 }
 
 // services are the rules as the API's routes want them.
 func (s *server) services() api.Services {
 	return api.Services{
 		Networks: s.rules.Networks(), Subnets: s.rules.Subnets(), Ports: s.rules.Ports(), Agents: s.rules.Agents(),
-		Tags: s.rules, Quotas: s.rules, DHCP: s.rules, Bindings: s.rules, IPAvailability: s.rules,
+		Tags: s.rules, Quotas: s.rules, DHCP: s.rules, Bindings: s.rules, IPAvailability: s.rules, Zones: s.rules,
 	}
 }
 
