@@ -138,9 +138,6 @@ func (s *server) serve(q *request) error {
 		q.w.Header().Set("Allow", rt.allow())
 		return errMethod(q.Method)
 	}
-	if q.Method == http.MethodDelete && hasBody(q.Request) {
-		return badRequest("Request body is not supported in DELETE")
-	}
 	return h(q)
 }
 

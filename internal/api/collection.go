@@ -215,7 +215,12 @@ func (c *collectionOf[T]) update(q *request) error {
 }
 
 // delete answers DELETE on an item.
+// delete refuses a body, as Neutron does for resources.  Other routes take one and ignore it: openstacksdk sends one when it takes a
+// network from a DHCP agent.
 func (c *collectionOf[T]) delete(q *request) error {
+	if hasBody(q.Request) {
+		return badRequest("Request body is not supported in DELETE")
+	}
 	match, err := q.ifMatch()
 	if err != nil {
 		return err

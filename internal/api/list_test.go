@@ -277,7 +277,7 @@ func TestScheduling(t *testing.T) {
 	if got := b.ok(200, "GET", "/v2.0/networks/"+net1+"/dhcp-agents?fields=host&fields=created_at&fields=description", "").text; got != `{"agents":[{"host":"net1","description":null,"created_at":"2026-01-02 03:04:05"}]}` {
 		t.Errorf("agents of a network: %s", got)
 	}
-	b.ok(204, "DELETE", "/v2.0/agents/a/dhcp-networks/"+net1, "")
+	b.ok(204, "DELETE", "/v2.0/agents/a/dhcp-networks/"+net1, `{"network_id":"`+net1+`"}`) // as openstacksdk sends it
 }
 
 func TestBindings(t *testing.T) {
