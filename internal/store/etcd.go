@@ -56,6 +56,7 @@ func openEmbedded(ctx context.Context, o Options) (*backend, error) {
 	cfg.BackendBatchInterval = 100 * time.Millisecond
 	cfg.WarningApplyDuration, cfg.WarningUnaryRequestDuration = time.Second, 2*time.Second
 	cfg.EnableGRPCGateway = false
+	cfg.AuthToken = "" // nobody can log in to what listens nowhere; with a kind of token etcd warns of it
 	cfg.UnsafeNoFsync = o.UnsafeNoFsync
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(o.Log))
 	e, err := embed.StartEtcd(cfg)

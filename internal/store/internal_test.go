@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -140,5 +141,33 @@ func TestZapToSlog(t *testing.T) {
 	got := out.String()
 	if strings.Contains(got, "detail") || !strings.Contains(got, "level=WARN msg=slow part=etcd member=m1 n=3") || !strings.Contains(got, "level=ERROR msg=bad") {
 		t.Errorf("logged %s", got)
+	}
+}
+
+// A new data directory and its second start say nothing that an operator would wonder about; the same words with another cause stay.
+func TestStartIsQuiet(t *testing.T) {
+	var out strings.Builder
+	quiet := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	dir := t.TempDir()
+	for range 2 {
+		s, err := Open(t.Context(), Options{Dir: dir, Log: quiet, UnsafeNoFsync: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out.String() != "" {
+		t.Errorf("logged %s", out.String())
+	}
+	log := zapLogger(quiet)
+	log.Error("failed to update storage version", zap.Error(errors.New("cannot detect storage schema version: missing term information")))
+	if out.String() != "" {
+		t.Errorf("logged %s", out.String())
+	}
+	log.Error("failed to update storage version", zap.Error(errors.New("disk is on fire")))
+	if !strings.Contains(out.String(), "level=ERROR") {
+		t.Errorf("logged %s", out.String())
 	}
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"log/slog"
+	"strings"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -29,6 +30,39 @@ func slogLevel(l zapcore.Level) slog.Level {
 	}
 }
 
+// harmless are messages of the embedded etcd (3.6) that it calls warnings or errors, that come with every first start, and that ask
+// nothing of anybody.  Everything else keeps its level.  A message counts only with the cause given here.
+var harmless = []struct{ message, cause string }{
+	// Of its HTTP port: ours has no port at all.  No setting but a second listener silences it.
+	{message: "Running http and grpc server on single port. This is not recommended for production."},
+	// The storage version is looked for before the first commit of a new data directory is on disk; etcd looks again after 5 s.
+	{message: "Failed to detect schema version", cause: "missing term information"},
+	{message: "failed to update storage version", cause: "missing term information"},
+}
+
+// level is the level that a message is logged at.
+func level(e zapcore.Entry, fields []zapcore.Field) slog.Level {
+	l := slogLevel(e.Level)
+	if l == slog.LevelDebug {
+		return l
+	}
+	for _, h := range harmless {
+		if h.message == e.Message && (h.cause == "" || hasCause(fields, h.cause)) {
+			return slog.LevelDebug
+		}
+	}
+	return l
+}
+
+func hasCause(fields []zapcore.Field, cause string) bool {
+	for _, f := range fields {
+		if err, ok := f.Interface.(error); ok && strings.Contains(err.Error(), cause) {
+			return true
+		}
+	}
+	return false
+}
+
 func (c *slogCore) Enabled(l zapcore.Level) bool {
 	return c.log.Enabled(context.Background(), slogLevel(l))
 }
@@ -45,7 +79,7 @@ func (c *slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Che
 }
 
 func (c *slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	c.log.Log(context.Background(), slogLevel(e.Level), e.Message, attrs(fields)...)
+	c.log.Log(context.Background(), level(e, fields), e.Message, attrs(fields)...)
 	return nil
 }
 
