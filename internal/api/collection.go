@@ -43,18 +43,6 @@ func (c *collectionOf[T]) list(q *request) error {
 // page reads, filters, sorts and cuts the list; the rows it returns are presented if present says so.
 func (c *collectionOf[T]) page(q *request, r store.Read, lq *resource.Query[T], present bool) ([]*T, error) {
 	early := lq.NeedsPresented
-	var rows []*T
-	for row := range candidates(r, c.Def.Table, lq.Probes) {
-		if !c.Visible(r, q.caller, row) || !lq.Match(row) {
-			continue
-		}
-		if early {
-			if row = c.Present(r, q.caller, row); !lq.MatchPresented(row) {
-				continue
-			}
-		}
-		rows = append(rows, row)
-	}
 	var marker *T
 	if lq.Marker != "" {
 		row, ok := c.get(q, r, lq.Marker)
@@ -65,6 +53,28 @@ func (c *collectionOf[T]) page(q *request, r store.Read, lq *resource.Query[T], 
 			row = c.Present(r, q.caller, row)
 		}
 		marker = row
+	}
+	all, ordered := candidates(r, c.Def.Table, lq.Probes)
+	most := math.MaxInt // rows that are enough
+	if ordered && lq.InKeyOrder() {
+		most = lq.Limit
+	}
+	var rows []*T
+	for row := range all {
+		if most != math.MaxInt && marker != nil && c.Def.Table.Key(row) <= lq.Marker {
+			continue
+		}
+		if !c.Visible(r, q.caller, row) || !lq.Match(row) {
+			continue
+		}
+		if early {
+			if row = c.Present(r, q.caller, row); !lq.MatchPresented(row) {
+				continue
+			}
+		}
+		if rows = append(rows, row); len(rows) == most {
+			break
+		}
 	}
 	page := lq.Page(rows, marker)
 	if !present || early {
@@ -77,8 +87,9 @@ func (c *collectionOf[T]) page(q *request, r store.Read, lq *resource.Query[T], 
 	return shown, nil
 }
 
-// candidates are rows among which all that the probes allow are: from the probe with fewest rows, or the whole table.
-func candidates[T any](r store.Read, t *resource.Table[T], probes []resource.Probe) iter.Seq[*T] {
+// candidates are rows among which all that the probes allow are: from the probe with fewest rows, or the whole table.  ordered tells
+// whether they come in the order of their keys.
+func candidates[T any](r store.Read, t *resource.Table[T], probes []resource.Probe) (rows iter.Seq[*T], ordered bool) {
 	best, fewest := -1, math.MaxInt
 	for i, p := range probes {
 		n := len(p.Values)
@@ -93,9 +104,10 @@ func candidates[T any](r store.Read, t *resource.Table[T], probes []resource.Pro
 		}
 	}
 	if best < 0 {
-		return store.All(r, t)
+		return store.All(r, t), true
 	}
-	return func(yield func(*T) bool) { probed(r, t, probes[best], yield) }
+	p := probes[best]
+	return func(yield func(*T) bool) { probed(r, t, p, yield) }, p.Index == resource.KeyIndex || len(p.Values) == 1
 }
 
 // probed yields the rows of a probe, each once, although a row may stand under several of its values.

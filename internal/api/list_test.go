@@ -346,3 +346,35 @@ func TestAvailabilityZones(t *testing.T) {
 	b.ok(400, "GET", "/v2.0/availability_zones?colour=red", "")
 	b.ok(405, "POST", "/v2.0/availability_zones", `{}`)
 }
+
+// Whatever the filter and whoever asks, the pages put together are the whole list.
+func TestPagesMakeTheWhole(t *testing.T) {
+	b := newBench(t, nil)
+	b.ports()
+	for _, who := range []string{"admin", "u@p1", "u@p2"} {
+		for _, filter := range []string{"", "device_id=vm1", "device_id=vm1&device_id=vm2&device_id=", "admin_state_up=True", "status=DOWN",
+			"id=00000000-0000-4000-8000-000000000004&id=00000000-0000-4000-8000-000000000002", "sort_key=mac_address&sort_dir=desc"} {
+			whole := b.do(who, "GET", "/v2.0/ports?fields=id&"+filter, "").column("ports", "id")
+			for limit := 1; limit <= len(whole)+1; limit++ {
+				var got []string
+				for at := ""; ; {
+					path := fmt.Sprintf("/v2.0/ports?fields=id&%s&limit=%d", filter, limit)
+					if at != "" {
+						path += "&marker=" + at
+					}
+					page := b.do(who, "GET", path, "").column("ports", "id")
+					if len(page) > limit {
+						t.Fatalf("%s %s: %d rows on a page of %d", who, filter, len(page), limit)
+					}
+					if len(page) == 0 {
+						break
+					}
+					got, at = append(got, page...), page[len(page)-1]
+				}
+				if !slices.Equal(got, whole) {
+					t.Errorf("%s ?%s in pages of %d: %v, want %v", who, filter, limit, got, whole)
+				}
+			}
+		}
+	}
+}

@@ -196,6 +196,10 @@ func (q *Query[T]) Compare(a, b *T) int {
 	return cmp.Compare(q.key(a), q.key(b))
 }
 
+// InKeyOrder tells whether the page is the first Limit rows behind the marker in the order of their keys, so that who reads rows in
+// that order may stop when the page is full.
+func (q *Query[T]) InKeyOrder() bool { return q.Limit > 0 && !q.Reverse && len(q.sorting) == 0 }
+
 // Page sorts the rows in place and returns the wanted page of them.  marker is the row named by Marker, nil if none is given; it
 // need not be among the rows.
 func (q *Query[T]) Page(rows []*T, marker *T) []*T {
