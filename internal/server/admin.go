@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"path/filepath"
 	"time"
@@ -31,6 +32,10 @@ const maxOrder = 4 << 10
 
 func adminHandler(ca *pki.Authority) http.Handler {
 	mux := http.NewServeMux()
+	// Profiles of the running server, for root only: curl --unix-socket admin.sock http://server/debug/pprof/heap > heap
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("POST /node-token", func(w http.ResponseWriter, r *http.Request) {
 		var o TokenOrder
 		if err := json.NewDecoder(io.LimitReader(r.Body, maxOrder)).Decode(&o); err != nil {
