@@ -211,11 +211,13 @@ func (l *Lab) upSwitch(ctx context.Context) error {
 	for _, s := range l.state.Servers {
 		addresses += fmt.Sprintf("ip address add %s/24 dev mgmt\n", s.MgmtIP)
 	}
+	// A bridge without an address of its own takes the lowest of its ports', so it would change with the nodes that come and go,
+	// and the others would speak to a server that has moved.
 	if err := b.script(ctx, `
-for br in mgmt underlay; do
-	ip link add $br type bridge
-	ip link set $br up
-done
+ip link add mgmt address 02:ba:51:00:00:01 type bridge
+ip link add underlay address 02:ba:51:00:00:02 type bridge
+ip link set mgmt up
+ip link set underlay up
 `+addresses); err != nil {
 		return err
 	}
