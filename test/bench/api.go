@@ -108,7 +108,7 @@ func (s *server) call(method, path string, body, into any) error {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
+	defer resp.Body.Close()                          //nolint:errcheck // read to its end
 	text := make([]byte, max(0, resp.ContentLength)) // of a known size, so that what the client costs is not measured
 	if _, err := io.ReadFull(resp.Body, text); err != nil {
 		return err
