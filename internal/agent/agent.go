@@ -9,7 +9,7 @@
 //  2. bridges, controllers and patch ports are there
 //  3. links and tags: tunnel and service ports appear, devices get their local VLAN        (one OVSDB transaction)
 //  4. flows: what is new comes before what is old goes                                     (one OpenFlow bundle per bridge)
-//  5. links removed: ports of ours that nothing points to any more                         (one OVSDB transaction)
+//  5. links removed: ports of ours that nothing points to any more, or whose device has gone    (one OVSDB transaction)
 //  6. report what is in the dataplane
 //
 // Steps 3 to 5 write only differences; with nothing to do a pass costs microseconds.  A port's device may be tagged before its flows
@@ -40,6 +40,7 @@ import (
 	"baryon/internal/agent/l2"
 	"baryon/internal/agent/status"
 	"baryon/internal/dataplane/ovsdb"
+	"baryon/internal/dataplane/rtnl"
 	"baryon/internal/names"
 	"baryon/internal/nodestate"
 	"baryon/internal/openflow"
@@ -76,6 +77,7 @@ type agent struct {
 	released   bool            // ports of ours that nobody wants may go
 	ovsUp      bool
 	ovsSession int
+	ovsMoves   int // grows whenever a port comes, changes or goes
 	curCfg     int // what ovs-vswitchd has done
 	askedCfg   int // what we have asked for
 
@@ -89,6 +91,14 @@ type agent struct {
 	plugs     map[string]string // port id → baryon-plug last read
 	devices   map[string]string // port id → device
 	claims    map[string]string // device → port id
+	changed   map[string]bool   // devices that were wired for another port than they claim
+	hushed    map[string]bool   // devices whose IPv6 has been switched off
+
+	// Internal ports and their devices.
+	root       *rtnl.Namespace
+	namespaces map[string]string // port id → where its device belongs
+	losses     map[string]*loss  // by port id
+	leaving    map[string]int    // removed ports → configuration number at which they are gone
 
 	savedVLANs map[l2.Segment]uint16 // from the state directory, until taken in
 	recalled   bool                  // local VLANs of before have been taken in
@@ -119,6 +129,8 @@ func newAgent(ctx context.Context, cfg Config) (*agent, error) {
 		ports: map[string]ovsdb.Port{}, tags: map[string]ovsdb.Tagging{}, dirtyPorts: map[string]bool{}, dropped: map[string]bool{},
 		br: map[string]*bridge{}, verdicts: map[nodestate.Key]l2.Verdict{}, unsettled: map[nodestate.Key]bool{},
 		refused: map[string]string{}, plugs: map[string]string{}, devices: map[string]string{}, claims: map[string]string{},
+		changed: map[string]bool{}, hushed: map[string]bool{},
+		namespaces: map[string]string{}, losses: map[string]*loss{}, leaving: map[string]int{},
 	}
 	if a.datapath == "" {
 		a.datapath = ovsdb.DetectDatapath(ctx)
@@ -140,7 +152,11 @@ func newAgent(ctx context.Context, cfg Config) (*agent, error) {
 	if a.metrics, err = newMetrics(cfg.Metrics); err != nil {
 		return nil, err
 	}
+	if a.root, err = rtnl.Open(""); err != nil {
+		return nil, err
+	}
 	if a.listener, err = openflow.Listen("tcp", cfg.ControllerListen, openflow.Options{Log: cfg.Log}); err != nil {
+		a.root.Close()
 		return nil, fmt.Errorf("OpenFlow controller: %w", err)
 	}
 	return a, nil
@@ -186,6 +202,7 @@ func (a *agent) run(ctx context.Context) error {
 	start(func() { a.ovs.Run(ctx) })
 	start(func() { a.receive(ctx) })
 	start(func() { a.serveController(ctx) })
+	start(func() { a.watchNamespaces(ctx) })
 	start(func() {
 		if err := status.Serve(ctx, a.cfg.StateDir, (*provider)(a), a.log); err != nil {
 			cancel(err)
@@ -200,6 +217,7 @@ func (a *agent) run(ctx context.Context) error {
 	}
 	a.log.Info("agent runs", "node", a.cfg.Host, "datapath", a.datapath, "tunnel_ip", a.cfg.TunnelIP.String())
 	a.loop.Run(ctx)
+	a.root.Close()
 	for _, b := range a.br {
 		b.close()
 	}
@@ -280,15 +298,19 @@ func (a *agent) pass(ctx context.Context, p reconcile.Pass) (time.Duration, erro
 		}
 	}
 	if len(errs) == 0 && missing == "" {
+		retry, err := a.revive(ctx, began)
+		if err != nil {
+			return 0, err
+		}
 		if err := a.applyPorts(ctx, true); err != nil {
 			return 0, err
 		}
 		a.settle()
 		a.setHealth(a.refusals())
-		if a.hasRefusals() {
-			return refusedDelay, nil
+		if a.hasRefusals() && (retry == 0 || retry > refusedDelay) {
+			retry = refusedDelay
 		}
-		return 0, nil
+		return retry, nil
 	}
 	a.settleFailed()
 	a.setHealth(missing)

@@ -21,6 +21,7 @@ type bridge struct {
 
 	conn   *openflow.Conn
 	gate   int  // configuration number that ovs-vswitchd must have reached before this connection is used
+	judged int  // value of agent.ovsMoves at which orphans were judged last
 	loaded bool // the actual flows have been read over this connection
 	told   bool // the present failure to connect has been logged
 
@@ -106,6 +107,7 @@ func (a *agent) applyFlows(ctx context.Context, b *bridge, full bool) (ready boo
 			return false, err
 		}
 	}
+	a.condemn(b)
 	mods := b.plan(time.Now(), a.confirmed)
 	if len(mods) == 0 {
 		return true, nil
@@ -159,7 +161,7 @@ func (a *agent) load(ctx context.Context, b *bridge) error {
 	if n := b.flows.PendingLen(); b.loaded && n > 0 {
 		a.log.Warn("flows had been changed behind our back, putting them right", "bridge", b.name, "flows", n)
 	}
-	b.loaded = true
+	b.loaded, b.judged = true, -1
 	a.metrics.flows.WithLabelValues(b.name).Set(float64(b.flows.WantLen()))
 	for _, r := range a.runners {
 		r.loop.Dirty() // Open vSwitch may have restarted and lost the devices

@@ -89,11 +89,13 @@ func (a *agent) takeServices() {
 		wanted := map[string]bool{}
 		for _, p := range res.ports {
 			wanted[p.ID] = true
+			a.namespaces[p.ID] = p.Namespace
 			a.engine.Service(l2.ServicePort{ID: p.ID, Name: p.Name, MAC: p.MAC, MTU: p.MTU, Placed: res.placed[p.ID]})
 		}
 		for id := range r.known {
 			if !wanted[id] {
 				a.engine.NoService(id)
+				delete(a.namespaces, id)
 			}
 		}
 		r.known = wanted
@@ -122,9 +124,13 @@ func (a *agent) takePorts(full bool) {
 	a.ovsUp, a.curCfg = ch.Connected, ch.CurCfg
 	if ch.Session != a.ovsSession {
 		a.ovsSession, a.askedCfg = ch.Session, 0
+		clear(a.leaving)
 	}
 	if !ch.Connected {
 		return
+	}
+	if len(ch.Ports) > 0 {
+		a.ovsMoves++
 	}
 	for _, name := range ch.Ports {
 		a.takePort(name)
@@ -153,16 +159,24 @@ func (a *agent) takePort(name string) {
 		a.engine.Tunnel(name, max(v.OFPort, 0))
 	case ok && v.Bridge == names.BrInt && v.ExternalIDs[ovsdb.KeyIfaceID] != "":
 		id := v.ExternalIDs[ovsdb.KeyIfaceID]
-		a.engine.Device(l2.Device{Name: name, IfaceID: id, OFPort: v.OFPort, Error: v.Error, Tag: v.Tagging.Tag})
 		if old := a.claims[name]; old != id {
+			a.changed[name] = old != ""
 			a.unclaim(name)
 		}
+		if v.OFPort < 0 {
+			delete(a.hushed, name) // its device has gone; another one may take the name
+		}
+		a.engine.Device(l2.Device{
+			Name: name, IfaceID: id, OFPort: v.OFPort, Error: v.Error, Tag: v.Tagging.Tag, Changed: a.changed[name],
+		})
 		a.claims[name], a.devices[id] = id, name
 		a.takeInstance(id, v.ExternalIDs[ovsdb.KeyPlug])
 	default:
 		a.engine.Tunnel(name, 0)
 		a.engine.Unplug(name)
 		a.unclaim(name)
+		delete(a.changed, name)
+		delete(a.hushed, name)
 	}
 }
 
@@ -237,11 +251,15 @@ func (a *agent) takeWanted(d l2.Delta) {
 		}
 		a.dirtyPorts[name] = true
 	}
+	var live []string
 	for name, t := range d.Tags {
 		if t == nil {
 			delete(a.tags, name)
 		} else {
 			a.tags[name] = *t
+			if t.Tag != ovsdb.DeadTag {
+				live = append(live, name)
+			}
 		}
 		a.dirtyPorts[name] = true
 	}
@@ -251,6 +269,7 @@ func (a *agent) takeWanted(d l2.Delta) {
 			a.unsettled[k] = true
 		}
 	}
+	a.hush(live)
 	if d.VLANs {
 		a.saveVLANs()
 	}

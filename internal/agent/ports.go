@@ -69,6 +69,9 @@ func (a *agent) applyPorts(ctx context.Context, removals bool) error {
 	plan := ovsdb.Plan{Tags: map[string]ovsdb.Tagging{}}
 	var done []string
 	for _, name := range sortedKeys(a.dirtyPorts) {
+		if a.isLeaving(name) {
+			continue // CurCfg's event wakes us
+		}
 		have, there := a.ovs.Port(name)
 		want, wanted := a.ports[name]
 		if !there && !wanted {

@@ -40,7 +40,7 @@ type result struct {
 }
 
 // managerResync bounds how long a manager's world may drift unseen.
-const managerResync = 30 * time.Second
+const managerResync = 10 * time.Second
 
 func newRunner(m Manager, notify func(), failed func(err error, attempt int)) *runner {
 	r := &runner{m: m, kinds: map[nodestate.Kind]bool{}, notify: notify, revisions: map[nodestate.Key]int64{}}

@@ -126,6 +126,25 @@ func (m *Map[K, V]) Load(have map[K]V) {
 	}
 }
 
+// Orphans ranges over the keys that are held, in no order.  Condemn may be called meanwhile.
+func (m *Map[K, V]) Orphans() iter.Seq[K] {
+	return func(yield func(K) bool) {
+		for k := range m.orphans {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// Condemn makes one orphan pending although the Map is held: its time is over whatever is still to come.
+func (m *Map[K, V]) Condemn(k K) {
+	if _, ok := m.orphans[k]; ok {
+		delete(m.orphans, k)
+		m.check(k)
+	}
+}
+
 // Release ends holding: orphans become pending removals.
 func (m *Map[K, V]) Release() {
 	m.held = false

@@ -53,6 +53,22 @@ func TestHeldOrphansWaitForRelease(t *testing.T) {
 	}
 }
 
+func TestCondemnedOrphanGoesAtOnce(t *testing.T) {
+	m := NewMap[int](same, true)
+	m.Load(map[int]int{1: 1, 2: 2, 3: 3})
+	m.Set(3, 3)
+	for k := range m.Orphans() {
+		if k == 2 {
+			m.Condemn(k)
+		}
+	}
+	m.Condemn(3) // wanted: no orphan
+	m.Condemn(4) // not there
+	if d := cmp.Diff(map[int]Op{2: Remove}, pending(m)); d != "" {
+		t.Error(d)
+	}
+}
+
 // Whatever the calls, pending is what Plan says of the two sides.
 func TestMapEqualsPlan(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -16,6 +16,21 @@ import (
 // ownerBridges owns what every node has; ownerOf a record's flows.
 const ownerBridges = "node"
 
+// DeviceOwners are the owners that flows matching the number of an OVS port may have, given the iface-id that it carries ("" if none).
+func DeviceOwners(name, ifaceID string) []string {
+	owners := []string{"tunnel/" + name, deviceOwner(name)}
+	if name == names.PatchTun || name == names.PatchInt {
+		owners = append(owners, ownerBridges)
+	}
+	if ifaceID != "" {
+		owners = append(owners, nodestate.PortKey(ifaceID).String())
+	}
+	return owners
+}
+
+// deviceOwner owns the flows of a device whose port is not known.
+func deviceOwner(name string) string { return "device/" + name }
+
 // learnTimeout is how long a learned entry lives without being confirmed, seconds (Neutron's).
 const learnTimeout = 300
 

@@ -25,7 +25,7 @@ func (e *Engine) Flush() Delta {
 		e.tun.set("static", staticTun(e.s.PatchInt))
 	}
 	for name := range e.gone {
-		e.int.set("device/"+name, nil)
+		e.int.set(deviceOwner(name), nil)
 		e.out.Tags[name] = nil
 	}
 	for id := range e.dirtyPorts {
@@ -151,11 +151,11 @@ func (e *Engine) wire(id string) {
 	for name := range devices {
 		d := e.s.Devices[name]
 		switch {
-		case rec == nil && !e.s.Confirmed && d.Tag >= 0:
+		case rec == nil && e.keeps(d):
 			// It had its wiring before we came; only a server can say that it should lose it.
 			e.leave(d)
 		case rec == nil:
-			e.kill(d, "device/"+name)
+			e.kill(d, deviceOwner(name))
 		case name != chosen:
 			e.kill(d, rec.Key().String())
 		default:
@@ -163,6 +163,10 @@ func (e *Engine) wire(id string) {
 		}
 	}
 }
+
+// keeps says that a device of which nothing is known may go on as it was: before a server has spoken, and if it is still plugged for
+// the port that it was wired for.
+func (e *Engine) keeps(d Device) bool { return !e.s.Confirmed && d.Tag >= 0 && !d.Changed }
 
 // choose picks the device of a port when several claim it: one that works, then the smallest name.
 func (e *Engine) choose(devices map[string]struct{}) string {
@@ -188,7 +192,7 @@ func (e *Engine) wireDevice(rec *nodestate.Port, d Device) Verdict {
 	}
 	netRec := e.s.Networks[rec.NetworkID]
 	if netRec == nil {
-		if !e.s.Confirmed && d.Tag >= 0 {
+		if e.keeps(d) {
 			e.leave(d)
 		} else {
 			e.kill(d, owner)
@@ -209,19 +213,19 @@ func (e *Engine) wireDevice(rec *nodestate.Port, d Device) Verdict {
 	}
 	e.out.Tags[d.Name] = liveTag(netRec, vlan)
 	if d.OFPort <= 0 {
-		e.int.set("device/"+d.Name, nil)
+		e.int.set(deviceOwner(d.Name), nil)
 		if d.OFPort < 0 || d.Error != "" {
 			return Verdict{nodestate.Failed, "Open vSwitch cannot open " + d.Name + ": " + d.Error}
 		}
 		return Verdict{nodestate.Pending, "waiting for Open vSwitch to open " + d.Name}
 	}
-	e.int.set("device/"+d.Name, portFlows(rec, d.OFPort))
+	e.int.set(deviceOwner(d.Name), portFlows(rec, d.OFPort))
 	return Verdict{State: nodestate.Done}
 }
 
 // leave wants nothing of a device: what it has stays.
 func (e *Engine) leave(d Device) {
-	e.int.set("device/"+d.Name, nil)
+	e.int.set(deviceOwner(d.Name), nil)
 	e.out.Tags[d.Name] = nil
 }
 
@@ -232,7 +236,7 @@ func (e *Engine) kill(d Device, owner string) {
 	if d.OFPort > 0 {
 		flows = []openflow.Flow{deadFlow(owner, d.OFPort)}
 	}
-	e.int.set("device/"+d.Name, flows)
+	e.int.set(deviceOwner(d.Name), flows)
 }
 
 // liveTag is what Neutron's agent writes, so that its tools and ours find the same.

@@ -60,7 +60,7 @@ func TestIncrementsEqualWant(t *testing.T) {
 			"device": func(t *rapid.T) {
 				e.Device(Device{
 					Name: id("dev", 4), IfaceID: id("port", 5), OFPort: rapid.IntRange(-1, 5).Draw(t, "ofport"),
-					Tag: rapid.IntRange(-1, 1).Draw(t, "tag"),
+					Tag: rapid.IntRange(-1, 1).Draw(t, "tag"), Changed: rapid.Bool().Draw(t, "changed"),
 				})
 			},
 			"unplug": func(t *rapid.T) { e.Unplug(id("dev", 4)) },

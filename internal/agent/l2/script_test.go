@@ -21,7 +21,7 @@ import (
 //	network ID TYPE SEGMENT
 //	port ID NETWORK MAC ADDRESS/LEN,… [open|down|OWNER] [pair=MAC/PREFIX …]
 //	peers NETWORK HOST ENDPOINT MAC=IP,IP;MAC=…
-//	device NAME PORT OFPORT [tag=N]
+//	device NAME PORT OFPORT [tag=N] [changed]
 //	service PORT NAME MAC MTU [placed]
 //	tunnel NAME OFPORT
 //	patch TUN INT
@@ -84,6 +84,7 @@ func do(t *testing.T, e *Engine, line string) {
 		d := Device{Name: f[1], IfaceID: f[2], OFPort: num(t, f[3]), Tag: -1}
 		if len(f) > 4 {
 			d.Tag = num(t, strings.TrimPrefix(f[4], "tag="))
+			d.Changed = slices.Contains(f[5:], "changed")
 		}
 		e.Device(d)
 	case "service":

@@ -37,6 +37,7 @@ type Device struct {
 	OFPort  int    // OpenFlow number; 0: not yet; -1: could not be opened
 	Error   string // why not
 	Tag     int    // present VLAN tag, -1: none
+	Changed bool   // what the tag and the flows were made for was another port than IfaceID: they prove nothing
 }
 
 // ServicePort is an internal port of br-int that a service of this node wants.
