@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // requestTimeout bounds one request to etcd.
@@ -209,11 +212,11 @@ func (s *Store) send(ctx context.Context, conds []cond, ops []clientv3.Op) (resp
 func explain(err error, conds, ops int) (refused bool, final error) {
 	switch {
 	case errors.Is(err, rpctypes.ErrTooManyOps):
-		return true, fmt.Errorf("%d conditions and %d writes are more than the etcd cluster allows; start its members with --max-txn-ops=%d: %w",
-			conds, ops, maxTxnOps, err)
-	case errors.Is(err, rpctypes.ErrRequestTooLarge):
-		return true, fmt.Errorf("transaction is larger than the etcd cluster allows; start its members with --max-request-bytes=%d: %w",
-			maxRequestBytes, err)
+		return true, fmt.Errorf("%d conditions and %d writes are more than the etcd cluster allows; start its members with --max-txn-ops=%d: %w: %w",
+			conds, ops, maxTxnOps, ErrTooLarge, err)
+	case errors.Is(err, rpctypes.ErrRequestTooLarge), tooLong(err):
+		return true, fmt.Errorf("the transaction has more bytes than the etcd cluster allows; start its members with --max-request-bytes=%d: %w: %w",
+			maxRequestBytes, ErrTooLarge, err)
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return true, fmt.Errorf("etcd's space quota is used up; compact and defragment it, then disarm the alarm: %w", err)
 	}
@@ -226,6 +229,11 @@ func explain(err error, conds, ops int) (refused bool, final error) {
 		}
 	}
 	return errors.Is(err, rpctypes.ErrTooManyRequests) || errors.Is(err, rpctypes.ErrNoLeader), nil
+}
+
+// tooLong tells whether the connection's own limit, somewhat above that of etcd behind it, has refused a message.
+func tooLong(err error) bool {
+	return status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "message larger than max")
 }
 
 // diagnose looks for conditions that could never hold: keys of which etcd, at the very revision of the snapshot, says another

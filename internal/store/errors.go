@@ -26,6 +26,9 @@ var ErrClosed = errors.New("store is closed")
 // transaction was sent.  It may be applied or not.
 var ErrUnknown = errors.New("outcome unknown")
 
+// ErrTooLarge is wrapped when the cluster's limits do not let a transaction in; the text names the option to raise.
+var ErrTooLarge = errors.New("transaction too large")
+
 // ErrFormat is returned once the data in etcd has a format newer than this program understands.
 var ErrFormat = errors.New("data was written by a newer version")
 

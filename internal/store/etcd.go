@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -85,27 +84,6 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("lock data directory %s: in use by another process: %w", dir, err), f.Close())
 	}
 	return f, nil
-}
-
-// openExternal connects to a cluster.  It returns at once; the first request shows whether somebody answers.
-func openExternal(o Options) (*backend, error) {
-	c, err := clientv3.New(clientv3.Config{
-		Endpoints:            o.Endpoints,
-		TLS:                  o.TLS,
-		Username:             o.Username,
-		Password:             o.Password,
-		DialTimeout:          5 * time.Second,
-		DialKeepAliveTime:    10 * time.Second,
-		DialKeepAliveTimeout: 5 * time.Second,
-		PermitWithoutStream:  true,
-		MaxCallSendMsgSize:   2 * maxRequestBytes,
-		MaxCallRecvMsgSize:   math.MaxInt32,
-		Logger:               zapLogger(o.Log),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("connect to etcd %v: %w", o.Endpoints, err)
-	}
-	return &backend{client: c}, nil
 }
 
 func (b *backend) close() error {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -405,7 +406,31 @@ func TestTooManyOps(t *testing.T) {
 		}
 		return nil
 	})
-	if err == nil || !strings.Contains(err.Error(), "--max-txn-ops") {
+	if !errors.Is(err, store.ErrTooLarge) || !strings.Contains(err.Error(), "--max-txn-ops=65536") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// More bytes than the cluster's default takes, be it refused by etcd or by the connection below it.
+func TestTooManyBytes(t *testing.T) {
+	ep := storetest.Etcd(t)
+	p, c := parents(), children()
+	a := kit{storetest.Join(t, ep, p, c), p, c}
+	for _, megabytes := range []int{1, 2, 4, 40} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // a refusal that is not understood would be tried again for ever
+		defer cancel()
+		_, err := a.Update(ctx, func(tx store.Tx) error {
+			store.Put(tx, p, &parent{ID: "n", Text: strings.Repeat("x", megabytes<<20)})
+			return nil
+		})
+		if megabytes == 1 {
+			if err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		if !errors.Is(err, store.ErrTooLarge) || !strings.Contains(err.Error(), "--max-request-bytes=10485760") || len(err.Error()) > 1000 {
+			t.Errorf("%d MiB: %v", megabytes, err)
+		}
 	}
 }

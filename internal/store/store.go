@@ -73,7 +73,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	var back *backend
 	if len(o.Endpoints) > 0 {
-		back, err = openExternal(o)
+		back, err = openExternal(ctx, o)
 	} else if o.Dir == "" {
 		err = errors.New("neither a data directory nor endpoints are given")
 	} else {
@@ -107,7 +107,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 
 // start writes the format version into an empty cluster and makes the first snapshot.
 func (s *Store) start(ctx context.Context) error {
-	_, err := s.client.Txn(ctx).
+	tctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	_, err := s.client.Txn(tctx).
 		If(clientv3.Compare(clientv3.ModRevision(formatKey), "=", 0)).
 		Then(clientv3.OpPut(formatKey, strconv.Itoa(formatVersion))).
 		Commit()

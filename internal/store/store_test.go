@@ -21,6 +21,7 @@ type parent struct {
 	Name   string `json:"name"`
 	Shown  string `json:"-"`
 	Number int    `json:"number"`
+	Text   string `json:"text,omitempty"`
 }
 
 type child struct {

@@ -14,9 +14,16 @@ func zapLogger(log *slog.Logger) *zap.Logger {
 	return zap.New(&slogCore{log: log.With("part", "etcd")})
 }
 
+// clientLogger is for a client of etcd: all detail.  It warns of each try of each request; what comes of them in the end is returned
+// to us, and we say it once.
+func clientLogger(log *slog.Logger) *zap.Logger {
+	return zap.New(&slogCore{log: log.With("part", "etcd"), detail: true})
+}
+
 // slogCore is a zap core that writes to slog.
 type slogCore struct {
-	log *slog.Logger
+	log    *slog.Logger
+	detail bool // everything is logged as debug
 }
 
 func slogLevel(l zapcore.Level) slog.Level {
@@ -30,7 +37,7 @@ func slogLevel(l zapcore.Level) slog.Level {
 	}
 }
 
-// harmless are messages of the embedded etcd (3.6) that it calls warnings or errors, that come with every first start, and that ask
+// harmless are messages of the embedded etcd (3.6) that it calls warnings or errors, that come with starts and stops, and that ask
 // nothing of anybody.  Everything else keeps its level.  A message counts only with the cause given here.
 var harmless = []struct{ message, cause string }{
 	// Of its HTTP port: ours has no port at all.  No setting but a second listener silences it.
@@ -38,13 +45,15 @@ var harmless = []struct{ message, cause string }{
 	// The storage version is looked for before the first commit of a new data directory is on disk; etcd looks again after 5 s.
 	{message: "Failed to detect schema version", cause: "missing term information"},
 	{message: "failed to update storage version", cause: "missing term information"},
+	// We closed it while it was about to look at versions.
+	{message: "server has stopped; skipping GoAttach"},
 }
 
 // level is the level that a message is logged at.
-func level(e zapcore.Entry, fields []zapcore.Field) slog.Level {
+func (c *slogCore) level(e zapcore.Entry, fields []zapcore.Field) slog.Level {
 	l := slogLevel(e.Level)
-	if l == slog.LevelDebug {
-		return l
+	if l == slog.LevelDebug || c.detail {
+		return slog.LevelDebug
 	}
 	for _, h := range harmless {
 		if h.message == e.Message && (h.cause == "" || hasCause(fields, h.cause)) {
@@ -64,11 +73,14 @@ func hasCause(fields []zapcore.Field, cause string) bool {
 }
 
 func (c *slogCore) Enabled(l zapcore.Level) bool {
+	if c.detail {
+		l = zapcore.DebugLevel
+	}
 	return c.log.Enabled(context.Background(), slogLevel(l))
 }
 
 func (c *slogCore) With(fields []zapcore.Field) zapcore.Core {
-	return &slogCore{log: c.log.With(attrs(fields)...)}
+	return &slogCore{log: c.log.With(attrs(fields)...), detail: c.detail}
 }
 
 func (c *slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
@@ -79,7 +91,7 @@ func (c *slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Che
 }
 
 func (c *slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	c.log.Log(context.Background(), level(e, fields), e.Message, attrs(fields)...)
+	c.log.Log(context.Background(), c.level(e, fields), e.Message, attrs(fields)...)
 	return nil
 }
 

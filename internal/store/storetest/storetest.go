@@ -49,10 +49,15 @@ func open(t testing.TB, o store.Options) *store.Store {
 // "127.0.0.1:34567".  Its limits are etcd's defaults.  It ends with the test.
 func Etcd(t testing.TB) string {
 	t.Helper()
-	cfg := embed.NewConfig()
+	return start(t, embed.NewConfig(), "http")
+}
+
+// start starts an etcd with the rest of a test's settings.
+func start(t testing.TB, cfg *embed.Config, scheme string) string {
+	t.Helper()
 	cfg.Dir = t.TempDir()
 	cfg.ListenPeerUrls = nil
-	cfg.ListenClientUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+	cfg.ListenClientUrls = []url.URL{{Scheme: scheme, Host: "127.0.0.1:0"}}
 	cfg.TickMs, cfg.ElectionMs = 10, 100
 	cfg.UnsafeNoFsync = true
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
