@@ -51,7 +51,7 @@ const DefaultExternal = "yes"
 // NetworkTable keeps networks.  A segment with an id belongs to one network, and one network at most is the default external one.
 var NetworkTable = resource.NewTable("network", func(n *Network) string { return string(n.ID) }).
 	Index("project", func(n *Network) []string { return []string{n.ProjectID} }).
-	Index("name", func(n *Network) []string { return []string{n.Name} }).
+	Index("name", func(n *Network) []string { return some(n.Name) }).
 	Unique("segment", func(n *Network) []string {
 		if n.Segment.Type == TypeLocal {
 			return nil

@@ -100,7 +100,7 @@ func NetworkOwner(network ID, owner string) string { return string(network) + "/
 // PortTable keeps ports.  A MAC and an address stand once on a network and a subnet.
 var PortTable = resource.NewTable("port", func(p *Port) string { return string(p.ID) }).
 	Index("project", func(p *Port) []string { return []string{p.ProjectID} }).
-	Index("name", func(p *Port) []string { return []string{p.Name} }).
+	Index("name", func(p *Port) []string { return some(p.Name) }).
 	Index("network", func(p *Port) []string { return []string{string(p.NetworkID)} }).
 	Index("subnet", func(p *Port) []string {
 		ids := make([]string, 0, len(p.FixedIPs))
@@ -109,13 +109,8 @@ var PortTable = resource.NewTable("port", func(p *Port) string { return string(p
 		}
 		return ids
 	}).
-	Index("device", func(p *Port) []string { return []string{p.DeviceID} }).
-	Index("host", func(p *Port) []string {
-		if p.Binding.Host == "" {
-			return nil
-		}
-		return []string{p.Binding.Host}
-	}).
+	Index("device", func(p *Port) []string { return some(p.DeviceID) }).
+	Index("host", func(p *Port) []string { return some(p.Binding.Host) }).
 	Index("network_owner", func(p *Port) []string {
 		if !strings.HasPrefix(p.DeviceOwner, ownerNetworkPrefix) {
 			return nil

@@ -53,6 +53,6 @@ type HostRoute struct {
 // SubnetTable keeps subnets.  A CIDR may stand once on a network; overlap is checked by the rules, inside the transaction.
 var SubnetTable = resource.NewTable("subnet", func(s *Subnet) string { return string(s.ID) }).
 	Index("project", func(s *Subnet) []string { return []string{s.ProjectID} }).
-	Index("name", func(s *Subnet) []string { return []string{s.Name} }).
+	Index("name", func(s *Subnet) []string { return some(s.Name) }).
 	Index("network", func(s *Subnet) []string { return []string{string(s.NetworkID)} }).
 	Unique("network_cidr", func(s *Subnet) []string { return []string{string(s.NetworkID) + "/" + s.CIDR.String()} })

@@ -18,3 +18,12 @@ func AllTables() []resource.AnyTable {
 		QuotaGuardTable,
 	}
 }
+
+// some is the index value of a text that may be empty.  Nobody looks for the empty one (resource.Indexed does not), and a set of most
+// rows would only cost time and memory.
+func some(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return []string{text}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // Definition is one resource of the API: its table, its names and its attributes in the order they are shown.
@@ -16,6 +17,8 @@ type Definition[T any] struct {
 	attrs  []Attribute[T]
 	byName map[string]int // attribute names and aliases -> attrs
 	owner  int            // the attribute marked Owner, -1 if none
+
+	whole [2]atomic.Pointer[Encoder[T]] // of all attributes, made when first asked for: for others, for operators
 }
 
 // Attribute is one attribute of rows of type T.  Make it with Attr, Derived, FilterBy or Group.

@@ -18,6 +18,22 @@ type part[T any] struct {
 // Encoder makes the encoder for the fields (none: all; unknown ones are ignored).  operator: the reader is an administrator or
 // another service and also sees what is shown to Operators only.
 func (d *Definition[T]) Encoder(fields []string, operator bool) *Encoder[T] {
+	if len(fields) > 0 {
+		return d.encoder(fields, operator)
+	}
+	whole := &d.whole[0]
+	if operator {
+		whole = &d.whole[1]
+	}
+	e := whole.Load()
+	if e == nil {
+		e = d.encoder(nil, operator)
+		whole.Store(e)
+	}
+	return e
+}
+
+func (d *Definition[T]) encoder(fields []string, operator bool) *Encoder[T] {
 	e := &Encoder[T]{parts: make([]part[T], 0, len(d.attrs)+1)}
 	for i := range d.attrs {
 		a := &d.attrs[i]
