@@ -33,6 +33,8 @@ var (
 		"Request Failed: internal server error while processing your request."}
 	errTooLarge = &answer{http.StatusRequestEntityTooLarge, "HTTPRequestEntityTooLarge", "Request is too large."}
 	errBusy     = &answer{http.StatusServiceUnavailable, "ServiceUnavailable", "The service is unavailable."}
+	errLimits   = &answer{http.StatusServiceUnavailable, "ServiceUnavailable",
+		"The request is larger than the database of this cloud is set up for. Ask for less at once."}
 )
 
 // errAuthDown marks a request of which it could not be found out who sends it.
@@ -82,6 +84,8 @@ func explain(err error) (a *answer, known bool) {
 		return errTooLarge, true
 	case errors.Is(err, errAuthDown), errors.Is(err, context.DeadlineExceeded), errors.Is(err, store.ErrClosed):
 		return errBusy, false
+	case errors.Is(err, store.ErrTooLarge):
+		return errLimits, false
 	}
 	return errInternal, false
 }
