@@ -20,8 +20,11 @@ import (
 // server is a server of our own, with fsync, that nobody else talks to.
 type server struct {
 	cmd    *exec.Cmd
+	exe    string
+	args   []string
 	dir    string
 	url    string
+	south  string // address for nodes
 	token  string
 	client *http.Client
 }
@@ -31,32 +34,46 @@ func startServer(ctx context.Context, exe string, flags ...string) (*server, err
 	if err != nil {
 		return nil, err
 	}
-	api, id, south := freePort(), freePort(), freePort()
-	args := append([]string{
-		"server", "--data-dir", dir, "--api-listen", api, "--identity-listen", id, "--southbound-listen", south, "--log-level", "warn",
+	api, id := freePort(), freePort()
+	s := &server{exe: exe, dir: dir, url: "http://" + api, south: freePort(), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	s.args = append([]string{
+		"server", "--data-dir", dir, "--api-listen", api, "--identity-listen", id, "--southbound-listen", s.south, "--log-level", "warn",
 	}, flags...)
-	s := &server{
-		dir: dir, url: "http://" + api, cmd: exec.CommandContext(ctx, exe, args...),
-		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
+	if err := s.start(ctx); err != nil {
+		return nil, err
 	}
+	return s, s.login("http://"+id, filepath.Join(dir, "openrc"))
+}
+
+// start starts the process and waits until it serves.
+func (s *server) start(ctx context.Context) error {
+	s.cmd = exec.CommandContext(ctx, s.exe, s.args...)
 	s.cmd.Stderr = os.Stderr
 	if err := s.cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
 	for {
 		resp, err := s.client.Get(s.url + "/readyz")
 		if err == nil {
 			_ = resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
-				break
+				return nil
 			}
 		}
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	return s, s.login("http://"+id, filepath.Join(dir, "openrc"))
+}
+
+// restart kills the process and starts it anew.
+func (s *server) restart(ctx context.Context) error {
+	if err := s.cmd.Process.Kill(); err != nil {
+		return err
+	}
+	_ = s.cmd.Wait() // killed
+	return s.start(ctx)
 }
 
 func (s *server) login(identity, openrc string) error {
