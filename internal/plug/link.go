@@ -50,7 +50,8 @@ func vethGuest(s Spec, tap string, userspace bool) (string, func() error, error)
 		return "", nil, fmt.Errorf("open network namespace %s: %w", s.NetNS, err)
 	}
 	defer ns.Close() //nolint:errcheck // only read
-	inside, err := netlink.NewHandleAt(ns)
+	// Only rtnetlink: without a choice every family is opened, and a kernel that lacks one of them (XFRM) refuses.
+	inside, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
 	if err != nil {
 		return "", nil, fmt.Errorf("enter network namespace %s: %w", s.NetNS, err)
 	}
