@@ -213,7 +213,8 @@ func (a *agent) run(ctx context.Context) error {
 func (a *agent) info() nodestate.NodeInfo {
 	return nodestate.NodeInfo{
 		Host: a.cfg.Host, Roles: a.cfg.Roles, TunnelIP: a.cfg.TunnelIP, TunnelTypes: a.cfg.TunnelTypes,
-		DatapathType: a.datapath, HybridPlug: a.cfg.HybridPlug, Version: a.cfg.Version, AvailabilityZone: a.cfg.AvailabilityZone,
+		DatapathType: a.datapath, HybridPlug: a.cfg.Firewall == FirewallHybrid, Firewall: a.cfg.Firewall,
+		Version: a.cfg.Version, AvailabilityZone: a.cfg.AvailabilityZone,
 	}
 }
 

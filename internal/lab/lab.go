@@ -335,9 +335,7 @@ func (l *Lab) StartAgent(ctx context.Context, name string) error {
 	argv := []string{
 		l.state.Exe, "agent", "--host", n.Name, "--roles", join(n.Roles), "--server", join(servers),
 		"--tunnel-ip", n.TunnelIP.String(), "--tunnel-types", types, "--state-dir", "/var/lib/baryon",
-	}
-	if n.Plug == PlugHybrid {
-		argv = append(argv, "--hybrid-plug")
+		"--firewall-driver", n.firewall(),
 	}
 	token := filepath.Join(b.dir, "lib", "join-token")
 	if _, err := os.Stat(token); errors.Is(err, os.ErrNotExist) {

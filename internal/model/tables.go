@@ -14,6 +14,10 @@ func AllTables() []resource.AnyTable {
 		HeartbeatTable,
 		AgentTable,
 		DHCPBindingTable,
+		SecurityGroupTable,
+		SecurityGroupRuleTable,
+		AddressGroupTable,
+		DefaultRuleTable,
 		QuotaTable,
 		QuotaGuardTable,
 	}
