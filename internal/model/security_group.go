@@ -54,6 +54,8 @@ type SecurityGroupRule struct {
 	NormalizedPrefix     netip.Prefix `json:"normalized_cidr"`            // masked; invalid: none
 	RemoteGroupID        ID           `json:"remote_group_id,omitempty"`
 	RemoteAddressGroupID ID           `json:"remote_address_group_id,omitempty"`
+
+	BelongsToDefault bool `json:"-"` // computed when shown
 }
 
 // SecurityGroupRuleTable keeps rules.  Of equal rules a group has one (SecurityGroupRuleExists).
@@ -114,22 +116,42 @@ type DefaultRule struct {
 	InOthers             bool   `json:"used_in_non_default_sg"`
 }
 
-// DefaultRuleTable keeps the template.
+// DefaultRuleTable keeps the template.  Until SeedTable says that it holds the rules that every cloud starts with, those count.
 var DefaultRuleTable = resource.NewTable("default_rule", func(r *DefaultRule) string { return string(r.ID) })
 
+// Seed marks that rows which every cloud starts with have been written once, so that they stay deleted when somebody deletes them.
+type Seed struct {
+	Name string `json:"name"`
+}
+
+// SeedDefaultRules names the seed of DefaultRuleTable.
+const SeedDefaultRules = "default_rules"
+
+// SeedTable keeps what has been seeded.
+var SeedTable = resource.NewTable("seed", func(s *Seed) string { return s.Name })
+
+// What ProtocolNumber says of texts that name no single protocol.
+const (
+	anyProtocol = -1
+	noProtocol  = -2
+)
+
 // ProtocolNumber is the IP protocol that a rule's protocol means: -1 for any, -2 for a text that is none.  An IPv6 rule's icmp is
-// ICMPv6 (58).  Names are those of Neutron's reference, numbers 0 to 255 in decimal; 0 and "any" mean any as well.
+// ICMPv6 (58).  Names are those of Neutron's reference, numbers 0 to 255 in decimal; "any" and whatever is 0 (ip, hopopt) mean any as well.
 func ProtocolNumber(protocol, ethertype string) int {
-	if protocol == "" || protocol == "any" || protocol == "0" {
-		return -1
+	if protocol == "" || protocol == "any" {
+		return anyProtocol
 	}
 	n, known := protocolNumbers[protocol]
 	if !known {
 		v, err := strconv.ParseUint(protocol, 10, 8)
 		if err != nil {
-			return -2
+			return noProtocol
 		}
 		n = int(v)
+	}
+	if n == 0 {
+		return anyProtocol
 	}
 	if ethertype == EtherIPv6 && n == 1 {
 		return 58

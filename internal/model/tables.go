@@ -20,5 +20,10 @@ func AllTables() []resource.AnyTable {
 		DefaultRuleTable,
 		QuotaTable,
 		QuotaGuardTable,
+		SecurityGroupTable,
+		SecurityGroupRuleTable,
+		AddressGroupTable,
+		DefaultRuleTable,
+		SeedTable,
 	}
 }
