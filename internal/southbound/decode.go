@@ -103,10 +103,10 @@ func (d *decoder) oneDown(n, highest uint32) int {
 	return int(n) - 1
 }
 
-// network is a prefix without host bits, in its own family.
+// network is a prefix without host bits.
 func (d *decoder) network(p *pb.Prefix) netip.Prefix {
 	out := d.prefix(p)
-	if !out.IsValid() || out != out.Masked() || out.Addr().Is4In6() {
+	if !out.IsValid() || out != out.Masked() {
 		d.fail("%s is no network", out)
 	}
 	return out
