@@ -61,6 +61,9 @@ func (s *Service) createNetworks(
 		if err := o.charge(tx); err != nil {
 			return err
 		}
+		for _, project := range projects {
+			o.defaultGroup(tx, project)
+		}
 		for i, input := range in {
 			n, err := o.newNetwork(&input.Value, projects[i])
 			if err != nil {
