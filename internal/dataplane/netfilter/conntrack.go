@@ -85,7 +85,7 @@ func conntrackRequest(f Family, operation, flags int) *nl.NetlinkRequest {
 	if f == IPv6 {
 		family = unix.AF_INET6
 	}
-	req := nl.NewNetlinkRequest(nl.NFNL_SUBSYS_CTNETLINK<<8|operation, flags)
+	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8|operation, flags)
 	req.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: nl.NFNETLINK_V0})
 	return req
 }
