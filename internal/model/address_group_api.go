@@ -106,7 +106,7 @@ func prefixes() resource.Codec[[]netip.Prefix] {
 func ParseAddresses(v any) ([]netip.Prefix, error) {
 	list, ok := v.([]any)
 	if !ok || len(list) > maxList {
-		return nil, refuse("InvalidInput", "'%s' is not a list of at most 1000 addresses", v)
+		return nil, refuse("InvalidInput", "Invalid input for operation: '%s' is not a list of at most 1000 addresses.", v)
 	}
 	out := make([]netip.Prefix, 0, len(list))
 	for _, item := range list {
@@ -115,7 +115,7 @@ func ParseAddresses(v any) ([]netip.Prefix, error) {
 			p, err = netip.PrefixFrom(a, a.BitLen()), nil
 		}
 		if err != nil {
-			return nil, refuse("InvalidInput", "'%s' is not a valid IP subnet", item)
+			return nil, refuse("InvalidInput", "Invalid input for operation: '%s' is not a valid IP subnet.", item)
 		}
 		out = append(out, p.Masked())
 	}

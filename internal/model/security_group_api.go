@@ -66,9 +66,9 @@ var SecurityGroups = resource.Define(SecurityGroupTable, "security_group", "secu
 	standard(func(g *SecurityGroup) *Standard { return &g.Standard }),
 )
 
-// refuse makes a refusal that has an exception type of its own.
+// refuse makes a refusal that has an exception type, and a message, of its own.
 func refuse(typ, format string, vs ...any) error {
-	return &resource.BadRequest{Type: typ, Message: "Invalid input for operation: " + wrong(format, vs...).Error() + "."}
+	return &resource.BadRequest{Type: typ, Message: wrong(format, vs...).Error()}
 }
 
 // etherType is IPv4 or IPv6, in any case of letters.
@@ -82,7 +82,7 @@ func etherType() resource.Codec[string] {
 			}
 		}
 		return "", refuse("SecurityGroupRuleInvalidEtherType",
-			"Security group rule for ethertype '%s' not supported. Allowed values are ['IPv4', 'IPv6']", v)
+			"Security group rule for ethertype '%s' not supported. Allowed values are ['IPv4', 'IPv6'].", v)
 	}
 	return c
 }
@@ -109,7 +109,7 @@ func protocol() resource.Codec[string] {
 			return "ipv6-icmp", nil
 		case s == "" || ProtocolNumber(s, EtherIPv4) == noProtocol:
 			return "", refuse("SecurityGroupRuleInvalidProtocol", "Security group rule protocol %s not supported. Only protocol values "+
-				"%s and integer representations [0 to 255] are supported", v, protocolNames())
+				"%s and integer representations [0 to 255] are supported.", v, protocolNames())
 		}
 		return s, nil
 	}
@@ -169,7 +169,7 @@ func rulePrefix() resource.Codec[string] {
 		}
 		p, err := parsePrefix(v)
 		if err != nil {
-			return "", &resource.BadRequest{Type: "InvalidCIDR", Message: "Invalid CIDR " + resource.Show(v) + " given as IP prefix."}
+			return "", refuse("InvalidCIDR", "Invalid CIDR %s given as IP prefix.", v)
 		}
 		return p.String(), nil
 	}
@@ -204,7 +204,7 @@ func groupIDs() resource.Codec[[]ID] {
 			for _, item := range list {
 				id, err := resource.UUID[ID]().Decode(item)
 				if err != nil {
-					return nil, refuse("InvalidInput", "'%s' is not an integer or uuid", item)
+					return nil, refuse("InvalidInput", "Invalid input for operation: '%s' is not an integer or uuid.", item)
 				}
 				ids = append(ids, id)
 			}
