@@ -144,8 +144,10 @@ func target(rule string) string {
 	return ""
 }
 
-// canonical gives a printed rule the words that Rule.Text uses where versions differ: legacy iptables prints MACs in capitals.
+// canonical gives a printed rule the words that Rule.Text uses where hosts differ: legacy iptables prints MACs in capitals, and a
+// protocol without a name in /etc/protocols is printed by its number.
 func canonical(rule string) string {
+	rule = named(rule)
 	const mac = "--mac-source "
 	i := strings.Index(rule, mac)
 	if i < 0 {

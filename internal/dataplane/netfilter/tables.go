@@ -36,7 +36,10 @@ type Tables struct {
 }
 
 // Refusal is a rule that iptables does not take.
-type Refusal struct{ Owner, Rule, Why string }
+type Refusal struct {
+	Chain            Chain
+	Owner, Rule, Why string
+}
 
 // NewTables makes a driver of the chains whose names own accepts.  Chains that are there already and not wanted stay until Release.
 func NewTables(own func(chain string) bool) *Tables {
@@ -78,7 +81,9 @@ func (t *Tables) Refusals() []Refusal {
 			out = append(out, r)
 		}
 	}
-	slices.SortFunc(out, func(a, b Refusal) int { return cmp.Or(cmp.Compare(a.Owner, b.Owner), cmp.Compare(a.Rule, b.Rule)) })
+	slices.SortFunc(out, func(a, b Refusal) int {
+		return cmp.Or(cmp.Compare(a.Chain.String(), b.Chain.String()), cmp.Compare(a.Rule, b.Rule))
+	})
 	return out
 }
 
@@ -183,7 +188,7 @@ func (t *Tables) write(ctx context.Context, f Family, chains []Chain) (map[Chain
 		if refused[at.chain] == nil {
 			refused[at.chain] = map[string]Refusal{}
 		}
-		refused[at.chain][at.rule.Text] = Refusal{at.rule.Owner, at.chain.Name + " " + at.rule.Text, why(err)}
+		refused[at.chain][at.rule.Text] = Refusal{at.chain, at.rule.Owner, at.rule.Text, why(err)}
 	}
 }
 
@@ -243,7 +248,7 @@ func (t *Tables) script(chains []Chain, refused map[Chain]map[string]Refusal) (s
 				if _, bad := refused[c][r.Text]; bad {
 					continue
 				}
-				put("-A ", c.Name, " ", r.Text)
+				put("-A ", c.Name, " ", numbered(r.Text))
 				if r.Owner != "" {
 					lines[n] = place{c, r}
 				}
