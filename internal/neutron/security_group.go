@@ -54,7 +54,7 @@ func (s *Service) prepareGroups(ctx context.Context, c *identity.Caller, project
 	var lacking []string
 	r := s.st.Snapshot()
 	for _, p := range want {
-		if p != "" && c.CanWrite(p) && defaultGroupOf(r, p) == "" {
+		if p != "" && c.CanRead(p) && defaultGroupOf(r, p) == "" {
 			lacking = append(lacking, p)
 		}
 	}

@@ -125,10 +125,14 @@ func TestDefaultGroup(t *testing.T) {
 	}
 }
 
-func TestReadersDoNotMakeGroups(t *testing.T) {
+// TestReadersSeeTheDefaultGroup: a list shows it to whoever may list, and makes it for the caller's project alone.
+func TestReadersSeeTheDefaultGroup(t *testing.T) {
 	e := newEnv(t)
-	if err := e.svc.SecurityGroups().Prepare(e.ctx, auditor, nil); err != nil || len(e.groups(alice)) != 0 {
-		t.Errorf("groups %v, %v", e.groups(alice), err)
+	if err := e.svc.SecurityGroups().Prepare(e.ctx, auditor, []string{"p-bob"}); err != nil || len(e.groups(alice)) != 1 || len(e.groups(bob)) != 0 {
+		t.Errorf("groups %v and %v, %v", e.groups(alice), e.groups(bob), err)
+	}
+	if err := e.svc.SecurityGroups().Prepare(e.ctx, &identity.Caller{Roles: admin.Roles, System: true}, nil); err != nil {
+		t.Errorf("list without a project: %v", err)
 	}
 }
 
