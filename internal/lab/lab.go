@@ -353,6 +353,21 @@ func (l *Lab) StartAgent(ctx context.Context, name string) error {
 	})
 }
 
+// SetFirewall gives a node another firewall driver; its agent has it from the next start.
+func (l *Lab) SetFirewall(name, driver string) error {
+	n, err := l.node(name)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains([]string{FirewallOVS, FirewallHybrid, FirewallNone}, driver) {
+		return fmt.Errorf("node %s: firewall %q is none of openvswitch, iptables_hybrid, noop", name, driver)
+	}
+	l.mu.Lock()
+	n.Firewall, n.Plug = driver, ""
+	l.mu.Unlock()
+	return l.save()
+}
+
 // StopAgent ends a node's agent with the signal; its dataplane stays.
 func (l *Lab) StopAgent(ctx context.Context, name string, sig syscall.Signal) error {
 	n, err := l.node(name)
