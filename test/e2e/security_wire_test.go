@@ -115,22 +115,35 @@ func (w *world) wireIn(guest string) *wire {
 	w.must(err)
 	cmd, err := w.GuestCommand(w.t.Context(), guest, "env", wireDevice+"=eth0", exe)
 	w.must(err)
+	l, err := startWire(cmd)
+	w.must(err)
+	w.t.Cleanup(l.close)
+	return l
+}
+
+// startWire starts a wire by its command.
+func startWire(cmd *exec.Cmd) (*wire, error) {
 	l := &wire{cmd: cmd, seen: map[uint32]int{}, news: make(chan struct{})}
 	cmd.Stderr = &l.errs
 	in, err := cmd.StdinPipe()
-	w.must(err)
+	if err != nil {
+		return nil, err
+	}
 	out, err := cmd.StdoutPipe()
-	w.must(err)
-	w.must(cmd.Start())
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
 	l.pipe, l.stdin = in, bufio.NewWriterSize(in, 1<<16)
 	sc := bufio.NewScanner(out)
 	if !sc.Scan() || sc.Text() != "ready" {
-		_ = cmd.Wait() // its words are in errs
-		w.t.Fatalf("wire in %s does not start: %s", guest, l.errs.String())
+		err := cmd.Wait()
+		return nil, fmt.Errorf("wire does not start: %w: %s", err, l.errs.String())
 	}
 	go l.read(sc)
-	w.t.Cleanup(l.close)
-	return l
+	return l, nil
 }
 
 func (l *wire) read(sc *bufio.Scanner) {
