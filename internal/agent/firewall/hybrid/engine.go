@@ -33,7 +33,7 @@ type Engine struct {
 	dirtyGroups  set
 	check        set
 	ended        map[uint16]bool // zones of ports that are no more
-	crossing     bool // the chains with rules of all ports must be made anew
+	crossing     bool            // the chains with rules of all ports must be made anew
 	started      bool
 	newZones     bool
 }

@@ -55,7 +55,9 @@ type Counts struct{ Chains, Members, Connections int }
 const retryDelay = 2 * time.Second
 
 // owns tells our chains by name.
-func owns(chain string) bool { return strings.HasPrefix(chain, names.ChainPrefix) || chain == names.FilterTop }
+func owns(chain string) bool {
+	return strings.HasPrefix(chain, names.ChainPrefix) || chain == names.FilterTop
+}
 
 // New makes a firewall that keeps its conntrack zones in the state directory.
 func New(stateDir string, log *slog.Logger) *Firewall {
@@ -397,4 +399,24 @@ func (w *Firewall) Finish(ctx context.Context) (Outcome, Counts) {
 	}
 	w.engine.Finish()
 	return w.Apply(ctx, false)
+}
+
+// Remove takes away all chains and sets with the names of this firewall, for a node that filters by other means.
+func Remove(ctx context.Context) error {
+	t, s := netfilter.NewTables(owns), netfilter.NewSets(names.AddressSetPrefix)
+	if err := t.Load(ctx); err != nil {
+		return fmt.Errorf("remove hybrid firewall: %w", err)
+	}
+	t.Release()
+	if _, err := t.Apply(ctx); err != nil {
+		return fmt.Errorf("remove hybrid firewall: %w", err)
+	}
+	if err := s.Load(); err != nil {
+		return fmt.Errorf("remove hybrid firewall: %w", err)
+	}
+	s.Release()
+	if _, err := s.Shrink(); err != nil {
+		return fmt.Errorf("remove hybrid firewall: %w", err)
+	}
+	return nil
 }

@@ -20,7 +20,9 @@ type zones struct {
 	next int
 }
 
-func newZones() *zones { return &zones{of: map[string]uint16{}, used: map[uint16]string{}, next: firstZone} }
+func newZones() *zones {
+	return &zones{of: map[string]uint16{}, used: map[uint16]string{}, next: firstZone}
+}
 
 // remember tells of a zone that a port had before.  What was remembered first counts.
 func (z *zones) remember(port string, zone uint16) {
