@@ -68,7 +68,8 @@ func (h header4) with(payload []byte) []byte {
 		frag |= 0x2000
 	}
 	s, d := h.src.As4(), h.dst.As4()
-	b := slices.Concat([]byte{0x40 | byte(n/4), 0}, be16(uint16(n+len(payload))), be16(h.id), be16(frag), []byte{64, h.proto, 0, 0}, s[:], d[:], h.options)
+	b := slices.Concat([]byte{0x40 | byte(n/4), 0}, be16(uint16(n+len(payload))), be16(h.id), be16(frag),
+		[]byte{64, h.proto, 0, 0}, s[:], d[:], h.options)
 	binary.BigEndian.PutUint16(b[10:], checksum(b, 0))
 	return append(b, payload...)
 }

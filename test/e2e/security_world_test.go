@@ -91,9 +91,10 @@ func securityOn(w *world, nodes [2]string) *security {
 	w.t.Helper()
 	securityNetworks++
 	s := &security{
-		world: w, nodes: nodes, name: fmt.Sprint("sg", securityNetworks), flow: 20000,
+		world: w, nodes: nodes, name: fmt.Sprint("sg", securityNetworks), flow: firstFlow,
 		groups: map[string]*nodestate.Group{}, addresses: map[string][]netip.Prefix{},
 	}
+	s.unlimited()
 	w.t.Cleanup(func() {
 		for id := range s.groups {
 			s.clean("security-groups/" + id)
@@ -106,6 +107,19 @@ func securityOn(w *world, nodes [2]string) *security {
 		{CIDR: "10.77.0.0/24", Gateway: "none"}, {CIDR: "fd77::/64", Gateway: "none"},
 	}})
 	return s
+}
+
+// unlimited lifts the project's quotas: ten groups are soon used up.
+func (s *security) unlimited() {
+	s.t.Helper()
+	var own struct {
+		Project struct {
+			ID string `json:"project_id"`
+		} `json:"project"`
+	}
+	_, err := s.api.Get(s.ctx(), s.api.ServiceURL("quotas/project"), &own, nil)
+	s.must(err)
+	s.put("quotas/"+own.Project.ID, "quota", map[string]any{"security_group": -1, "security_group_rule": -1})
 }
 
 func (s *security) clean(path string) {
@@ -392,7 +406,14 @@ func (p *probe) String() string {
 func (s *security) next() uint32 { s.token++; return s.token }
 
 // nextFlow is a source port or ICMP id that no other probe has.
-func (s *security) nextFlow() uint16 { s.flow++; return s.flow }
+func (s *security) nextFlow() uint16 {
+	if s.flow++; s.flow < firstFlow {
+		s.flow = firstFlow // after the last comes the first again, long forgotten
+	}
+	return s.flow
+}
+
+const firstFlow = 20000
 
 // markerPatience is how long a marker may take, late how long a packet may come after its marker: two queues are two queues.
 const (
@@ -420,7 +441,7 @@ func (s *security) try(probes ...*probe) []*probe {
 	}
 	for _, at := range order {
 		if !at.to.await(markers[at], markerPatience) {
-			s.t.Fatalf("nothing passes from %s (%s) to %s (%s), not even ARP", at.from.name, at.from.node, at.to.name, at.to.node)
+			s.mute(at.from, at.to)
 		}
 	}
 	var bad []*probe
@@ -432,6 +453,13 @@ func (s *security) try(probes ...*probe) []*probe {
 		}
 	}
 	return bad
+}
+
+// mute ends the test because a marker did not arrive; it shows the nodes as they are, before the guests are taken away.
+func (s *security) mute(from, to *sgPort) {
+	s.t.Helper()
+	s.dump()
+	s.t.Fatalf("nothing passes from %s (%s, %s) to %s (%s, %s), not even ARP", from.name, from.ID, from.node, to.name, to.ID, to.node)
 }
 
 func (s *security) marker(from, to *sgPort, token uint32) []byte {
