@@ -19,11 +19,11 @@ type guard struct {
 	retry    time.Duration
 }
 
-func newGuard(stateDir string, cfg Config) *guard {
-	return &guard{fw: hybrid.New(stateDir, cfg.Log), plugged: map[string]string{}, direct: map[string]string{}}
+func newGuard(cfg Config) *guard {
+	return &guard{fw: hybrid.New(cfg.StateDir, cfg.Log), plugged: map[string]string{}, direct: map[string]string{}}
 }
 
-// guardRecord shows the firewall a record; it answers for groups and members.
+// guardRecord shows the firewall a record.
 func (a *agent) guardRecord(r nodestate.Record) {
 	if a.guard == nil {
 		return

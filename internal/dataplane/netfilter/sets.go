@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -106,30 +105,13 @@ func halves(list []netip.Prefix) []netip.Prefix {
 
 // Load reads what is there.
 func (s *Sets) Load() error {
-	var list []netlink.IPSetResult
-	err := guard(func() (err error) { list, err = netlink.IpsetListAll(); return err })
+	have, err := listSets(s.prefix)
 	if err != nil {
 		return fmt.Errorf("list ipsets: %w", err)
 	}
-	s.have = map[string]*actualSet{}
-	for _, r := range list {
-		if !strings.HasPrefix(r.SetName, s.prefix) {
-			continue
-		}
-		a := s.have[r.SetName] // a large set comes in several messages
-		if a == nil {
-			a = &actualSet{family: IPv4, room: r.MaxElements, typ: r.TypeName, members: map[netip.Prefix]bool{}}
-			if r.Family == unix.AF_INET6 {
-				a.family = IPv6
-			}
-			s.have[r.SetName] = a
-		}
-		for _, e := range r.Entries {
-			if p, ok := entryPrefix(e); ok {
-				a.members[p] = true
-			}
-		}
-		s.dirty[r.SetName] = true
+	s.have = have
+	for name := range have {
+		s.dirty[name] = true
 	}
 	for name := range s.want {
 		s.dirty[name] = true
@@ -137,18 +119,6 @@ func (s *Sets) Load() error {
 	clear(s.failed)
 	s.loaded = true
 	return nil
-}
-
-func entryPrefix(e netlink.IPSetEntry) (netip.Prefix, bool) {
-	a, ok := netip.AddrFromSlice(e.IP)
-	if !ok {
-		return netip.Prefix{}, false
-	}
-	bits := a.BitLen()
-	if e.CIDR != 0 {
-		bits = int(e.CIDR)
-	}
-	return netip.PrefixFrom(a, bits), true
 }
 
 // Grow makes missing sets and adds missing members.  It is called before chains are written.  A set that fails does not stop the

@@ -101,7 +101,7 @@ func (w *Firewall) Ready(port string) (bool, string) {
 	if other := w.engine.Clash(port); other != "" {
 		return false, "its chains would have the names of those of port " + other
 	}
-	if w.unready[port] {
+	if e := w.engine; w.unready[port] || e.plugged.has(port) && e.ports[port] != nil && e.shown[port] == nil {
 		why := "its firewall rules are not in place"
 		if f := w.failures[nodestate.PortKey(port)]; f != "" {
 			why += ": " + f
@@ -379,6 +379,9 @@ func (w *Firewall) endConnections() (int, error) {
 	}
 	for _, id := range slices.Sorted(maps.Keys(w.check)) {
 		stale = append(stale, w.engine.Stale(id, byZone[w.check[id]])...)
+	}
+	for _, x := range stale {
+		w.log.Debug("connection ended", "zone", x.Zone, "protocol", x.Protocol, "src", x.Src, "sport", x.SrcPort, "dst", x.Dst, "dport", x.DstPort)
 	}
 	n, err := netfilter.EndConnections(stale)
 	if err != nil {
