@@ -143,7 +143,7 @@ func newAgent(ctx context.Context, cfg Config) (*agent, error) {
 		a.filter = newFilter(conntrack.New(cfg.OVSRunDir, func() string { return a.datapath }))
 	}
 	if cfg.Firewall == FirewallHybrid {
-		a.guard = newGuard(cfg.StateDir, cfg)
+		a.guard = newGuard(cfg)
 	}
 	for _, m := range cfg.Managers {
 		a.runners = append(a.runners, newRunner(m, a.loop.Dirty, func(err error, _ int) {

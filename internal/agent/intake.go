@@ -46,10 +46,10 @@ func (a *agent) takeUpdate(u nodestate.Update) {
 		a.guardRecord(r)
 		if a.filter != nil {
 			a.filter.engine.Record(r)
-			if grouped(k.Kind) {
-				a.verdicts[k] = l2.Verdict{State: nodestate.Done}
-				a.unsettled[k] = true
-			}
+		}
+		if grouped(k.Kind) && (a.filter != nil || a.guard != nil) {
+			a.verdicts[k] = l2.Verdict{State: nodestate.Done}
+			a.unsettled[k] = true
 		}
 		if switched(k.Kind) {
 			a.unsettled[k] = true
