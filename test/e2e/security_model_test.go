@@ -29,7 +29,7 @@ type random struct {
 func TestSecurityGroupsAreTheirModel(t *testing.T) {
 	eachDriver(t, func(s *security) {
 		r := newRandom(s)
-		r.converge("first rules", func() []*probe { return r.probes(60) })
+		r.sync()
 		r.hold("first rules", r.probes(200)...)
 		r.talk("first rules", 30)
 		for round := range 5 {
@@ -39,7 +39,8 @@ func TestSecurityGroupsAreTheirModel(t *testing.T) {
 				r.cut()
 			}
 			when := fmt.Sprintf("round %d: %v", round, done)
-			r.converge(when, func() []*probe { return r.probes(40) })
+			r.sync()
+			r.hold(when, r.probes(60)...)
 			r.follow(when)
 			if round%2 == 1 {
 				node := r.nodes[r.IntN(2)]

@@ -41,15 +41,7 @@ func (s *security) dial(from, to *sgPort, ipv6 bool, proto uint8, port uint16) *
 // open opens connections that the rules admit, to both ends.
 func (s *security) open(list ...*conversation) {
 	s.t.Helper()
-	s.converge("the connections' rules", func() []*probe {
-		var out []*probe
-		for _, c := range list {
-			fresh := *c
-			fresh.sport = s.nextFlow()
-			out = append(out, fresh.step(s, false, tcpSYN, true))
-		}
-		return out
-	})
+	s.sync()
 	s.speak("connections open", list, tcpSYN, tcpSYN|tcpACK, true)
 	s.speak("connections open", list, tcpACK, tcpACK|tcpPSH, true)
 }
@@ -69,7 +61,7 @@ func (s *security) speak(when string, list []*conversation, there, back uint8, w
 	}
 }
 
-// dead requires that connections end: the client's packets cease to arrive, and stay away after the server has spoken once more.
+// dead requires that connections have ended once the nodes have heard of it: the client's packets do not arrive, and stay away after the server has spoken once more.
 // What the server says may arrive where its own rules let it begin a connection; it must not bring the old one back.
 func (s *security) dead(when string, list ...*conversation) {
 	s.t.Helper()
@@ -80,7 +72,8 @@ func (s *security) dead(when string, list ...*conversation) {
 		}
 		return out
 	}
-	s.converge(when, step)
+	s.sync()
+	s.hold(when, step()...)
 	for _, c := range list {
 		if c.proto != protoTCP {
 			continue // of UDP, the server's packet would begin a connection of its own, if it may

@@ -254,43 +254,40 @@ func (s *security) strays(client, server *sgPort) {
 	s.hold("stray echo reply", echoReply.step(s, true, 0, false), s.dial(client, server, false, protoUDP, 80).step(s, false, 0, true))
 }
 
-// pieces are datagrams in two fragments.  They are long enough for what Open vSwitch takes as a fragment that is not the last.
+// pieces are datagrams in two fragments.  They are long enough for what Open vSwitch takes as a fragment that is not the last, and
+// legal ones belong to a connection: its userspace datapath shows no ports of a fragment, so that no rule that names ports can begin
+// a connection with one.
 func (s *security) pieces(client, server *sgPort) {
 	s.t.Helper()
 	const cut = 1288
-	half := func(src netip.Addr, dport uint16, id uint16) (first, second *probe) {
-		first, second = &probe{what: "first fragment"}, &probe{what: "second fragment"}
+	half := func(c *conversation, id uint16, want bool) (first, second *probe) {
+		first, second = &probe{what: "first fragment of " + c.String()}, &probe{what: "second fragment of " + c.String()}
 		first.token, second.token = s.next(), s.next()
-		dst := server.v4
-		if src.Is6() {
-			dst = server.v6
-		}
-		whole := udp(src, dst, s.nextFlow(), dport, slices.Concat(tokenBytes(first.token), make([]byte, cut-16), tokenBytes(second.token), make([]byte, 8)))
+		whole := udp(c.src, c.dst, c.sport, c.dport,
+			slices.Concat(tokenBytes(first.token), make([]byte, cut-16), tokenBytes(second.token), make([]byte, 8)))
 		for i, p := range []*probe{first, second} {
-			p.from, p.to = client, server
+			p.from, p.to, p.want = client, server, want
 			from, to := i*cut, min((i+1)*cut, len(whole))
-			if src.Is6() {
+			if c.src.Is6() {
 				head := slices.Concat([]byte{protoUDP, 0}, be16(uint16(from)|uint16(1-i)), be32(uint32(id)))
-				p.frame = packet(server.MAC, client.MAC, src, dst, 44, append(head, whole[from:to]...))
+				p.frame = packet(server.MAC, client.MAC, c.src, c.dst, 44, append(head, whole[from:to]...))
 				continue
 			}
-			h := header4{src: src, dst: dst, proto: protoUDP, id: id, more: i == 0, offset: uint16(from)}
+			h := header4{src: c.src, dst: c.dst, proto: protoUDP, id: id, more: i == 0, offset: uint16(from)}
 			p.frame = ether(server.MAC, client.MAC, ethIPv4, h.with(whole[from:to]))
 		}
 		return first, second
 	}
-	for i, c := range []struct {
-		src  netip.Addr
-		port uint16
-		want bool
-	}{
-		{client.v4, 80, true}, {client.v4, 81, false}, {server.v4.Next(), 80, false},
-		{client.v6, 80, true}, {client.v6, 81, false}, {server.v6.Next(), 80, false},
-	} {
-		a, b := half(c.src, c.port, uint16(100+i))
-		a.want, b.want = c.want, c.want
-		s.hold("datagram in pieces", a, b)
-		_, alone := half(c.src, c.port, uint16(200+i))
+	for i, ipv6 := range []bool{false, true} {
+		id := uint16(100 * i)
+		known, closed, spoofed := s.dial(client, server, ipv6, protoUDP, 80), s.dial(client, server, ipv6, protoUDP, 81), s.dial(client, server, ipv6, protoUDP, 80)
+		spoofed.src = known.dst.Next()
+		s.hold("connection for pieces", known.step(s, false, 0, true))
+		for j, c := range []*conversation{known, closed, spoofed} {
+			a, b := half(c, id+uint16(j), c == known)
+			s.hold("datagram in pieces", a, b)
+		}
+		_, alone := half(closed, id+10, false)
 		s.hold("piece without its first", alone)
 	}
 }

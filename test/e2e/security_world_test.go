@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2"
 
 	"baryon/internal/agent/firewall"
+	"baryon/internal/agent/status"
 	"baryon/internal/lab"
 	"baryon/internal/nodestate"
 	"baryon/internal/testkit"
@@ -471,6 +473,32 @@ func (s *security) hold(when string, probes ...*probe) {
 	s.t.Helper()
 	for _, p := range s.try(probes...) {
 		s.t.Errorf("%s: %s, and %d did", when, p, p.to.arrived(p.token))
+	}
+}
+
+// sync waits until both nodes do what the API was asked before.  Each gets the record of a new port that nobody plugs; when its agent
+// says so of it, what came with it or before it is in force.
+func (s *security) sync() {
+	s.t.Helper()
+	for _, node := range s.nodes {
+		made := s.post("ports", "port", map[string]any{"network_id": s.net, "fixed_ips": []any{}, "security_groups": []any{}, "binding:host_id": node})
+		id := text(s, made, "id")
+		s.eventually("the agent on "+node+" has heard of everything", func() error {
+			out, err := s.Run(s.ctx(), node, "curl", "-sf", "--unix-socket", "/var/lib/baryon/agent.sock", "http://agent/ports/"+id)
+			if err != nil {
+				return err
+			}
+			var r status.Record
+			if err := json.Unmarshal([]byte(out), &r); err != nil {
+				return err
+			}
+			if r.State != string(nodestate.Absent) {
+				return fmt.Errorf("port is %s", r.State)
+			}
+			return nil
+		})
+		_, err := s.api.Delete(s.ctx(), s.api.ServiceURL("ports", id), nil)
+		s.must(err)
 	}
 }
 
