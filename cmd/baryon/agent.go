@@ -62,7 +62,8 @@ func agentCommand() *cobra.Command {
 	f.StringVar(&a.agent.StateDir, "state-dir", "/var/lib/baryon", "what must survive a reboot")
 	f.StringVar(&a.agent.OVSRunDir, "ovs-run-dir", "/run/openvswitch", "where Open vSwitch keeps its sockets")
 	f.StringVar(&a.agent.DatapathType, "datapath-type", "", "system or netdev (default: system where the kernel module is there)")
-	f.BoolVar(&a.agent.HybridPlug, "hybrid-plug", false, "ports are plugged through a Linux bridge (tap, qbr, qvb, qvo)")
+	f.StringVar(&a.agent.Firewall, "firewall-driver", agent.FirewallOVS,
+		"who enforces security groups: openvswitch, iptables_hybrid (ports are plugged through a Linux bridge), or noop (nobody)")
 	f.Uint16Var(&a.agent.VXLANPort, "vxlan-port", 4789, "UDP port of VXLAN")
 	f.BoolVar(&a.agent.TunnelChecksum, "tunnel-csum", false, "checksum tunnel packets")
 	f.StringVar(&a.agent.AvailabilityZone, "availability-zone", "nova", "availability zone that the node reports")

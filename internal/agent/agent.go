@@ -8,12 +8,15 @@
 //  1. take in: records, what services want, what Open vSwitch shows
 //  2. bridges, controllers and patch ports are there
 //  3. links and tags: tunnel and service ports appear, devices get their local VLAN        (one OVSDB transaction)
-//  4. flows: what is new comes before what is old goes                                     (one OpenFlow bundle per bridge)
-//  5. links removed: ports of ours that nothing points to any more, or whose device has gone    (one OVSDB transaction)
-//  6. report what is in the dataplane
+//  4. conntrack zones of ports that have gone are emptied
+//  5. flows: what is new comes before what is old goes                                     (one OpenFlow bundle per bridge)
+//  6. connections that the flows now in force would not admit are ended
+//  7. filtered ports get their local VLAN; ports of ours that nothing points to any more, or whose device has gone, go (one OVSDB transaction)
+//  8. report what is in the dataplane
 //
-// Steps 3 to 5 write only differences; with nothing to do a pass costs microseconds.  A port's device may be tagged before its flows
-// are there: br-int takes nothing from a port without flows.
+// Steps 3 to 7 write only differences; with nothing to do a pass costs microseconds.  A port's device may be tagged before its flows
+// are there, because br-int takes nothing from a port without flows; but a port that the openvswitch firewall filters is tagged
+// after them, so that no flood of its network reaches it unfiltered.
 //
 // # Flows
 //
@@ -39,6 +42,7 @@ import (
 
 	"baryon/internal/agent/l2"
 	"baryon/internal/agent/status"
+	"baryon/internal/dataplane/conntrack"
 	"baryon/internal/dataplane/ovsdb"
 	"baryon/internal/dataplane/rtnl"
 	"baryon/internal/names"
@@ -55,6 +59,8 @@ type agent struct {
 	loop     *reconcile.Loop
 	ovs      *ovsdb.Driver
 	engine   *l2.Engine
+	filter   *filter // nil: the firewall driver is not openvswitch
+	guard    *guard  // nil: the firewall driver is not iptables_hybrid
 	runners  []*runner
 	tracker  *reconcile.Tracker[nodestate.Key, nodestate.State]
 	listener *openflow.Listener
@@ -100,6 +106,8 @@ type agent struct {
 	losses     map[string]*loss  // by port id
 	leaving    map[string]int    // removed ports → configuration number at which they are gone
 
+	guardDropped bool // what an earlier iptables_hybrid firewall left has been removed
+
 	savedVLANs map[l2.Segment]uint16 // from the state directory, until taken in
 	recalled   bool                  // local VLANs of before have been taken in
 
@@ -141,7 +149,14 @@ func newAgent(ctx context.Context, cfg Config) (*agent, error) {
 	a.ovs = ovsdb.New("unix:"+filepath.Join(cfg.OVSRunDir, "db.sock"), a.loop.Dirty, cfg.Log)
 	a.engine = l2.New(l2.Node{
 		Host: cfg.Host, TunnelIP: cfg.TunnelIP, TunnelTypes: cfg.TunnelTypes, VXLANPort: cfg.VXLANPort, Checksum: cfg.TunnelChecksum,
+		Filtered: cfg.Firewall == FirewallOVS,
 	})
+	if cfg.Firewall == FirewallOVS {
+		a.filter = newFilter(conntrack.New(cfg.OVSRunDir, func() string { return a.datapath }))
+	}
+	if cfg.Firewall == FirewallHybrid {
+		a.guard = newGuard(cfg)
+	}
 	for _, m := range cfg.Managers {
 		a.runners = append(a.runners, newRunner(m, a.loop.Dirty, func(err error, _ int) {
 			a.log.Warn("service manager failed, will retry", "manager", m.Name(), "err", err)
@@ -221,6 +236,9 @@ func (a *agent) run(ctx context.Context) error {
 	for _, b := range a.br {
 		b.close()
 	}
+	if a.filter != nil {
+		a.filter.table.Close()
+	}
 	wg.Wait()
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
@@ -231,7 +249,8 @@ func (a *agent) run(ctx context.Context) error {
 func (a *agent) info() nodestate.NodeInfo {
 	return nodestate.NodeInfo{
 		Host: a.cfg.Host, Roles: a.cfg.Roles, TunnelIP: a.cfg.TunnelIP, TunnelTypes: a.cfg.TunnelTypes,
-		DatapathType: a.datapath, HybridPlug: a.cfg.HybridPlug, Version: a.cfg.Version, AvailabilityZone: a.cfg.AvailabilityZone,
+		DatapathType: a.datapath, HybridPlug: a.cfg.Firewall == FirewallHybrid, Firewall: a.cfg.Firewall,
+		Version: a.cfg.Version, AvailabilityZone: a.cfg.AvailabilityZone,
 	}
 }
 
@@ -278,9 +297,15 @@ func (a *agent) pass(ctx context.Context, p reconcile.Pass) (time.Duration, erro
 	if err := a.applyBridges(ctx); err != nil {
 		return 0, err
 	}
-	a.takeWanted(a.engine.Flush())
+	a.applyGuard(ctx, p.Full)
+	wanted := a.engine.Flush()
+	a.takeWanted(wanted)
+	a.takeFilter(wanted.Places)
 	var errs []error
 	if err := a.applyPorts(ctx, false); err != nil {
+		errs = append(errs, err)
+	}
+	if err := a.freeZones(ctx); err != nil {
 		errs = append(errs, err)
 	}
 	missing := ""
@@ -299,12 +324,14 @@ func (a *agent) pass(ctx context.Context, p reconcile.Pass) (time.Duration, erro
 	}
 	if len(errs) == 0 && missing == "" {
 		retry, err := a.revive(ctx, began)
-		if err != nil {
+		if err := errors.Join(err, a.revoke(ctx), a.applyPorts(ctx, true)); err != nil {
+			a.settleFailed()
 			return 0, err
 		}
-		if err := a.applyPorts(ctx, true); err != nil {
-			return 0, err
+		if again := a.finishGuard(ctx); again > 0 && (retry == 0 || again < retry) {
+			retry = again
 		}
+		a.dropGuard(ctx)
 		a.settle()
 		a.setHealth(a.refusals())
 		if a.hasRefusals() && (retry == 0 || retry > refusedDelay) {

@@ -18,6 +18,13 @@ import (
 	"baryon/internal/nodestate"
 )
 
+// Firewall drivers.
+const (
+	FirewallOVS    = "openvswitch"     // flows of br-int
+	FirewallHybrid = "iptables_hybrid" // chains at a Linux bridge per port (tap, qbr, qvb, qvo)
+	FirewallNone   = "noop"            // nothing is filtered but spoofed addresses
+)
+
 // Config is everything an agent is told.
 type Config struct {
 	Host             string     // name of the node, unique in the cloud
@@ -27,7 +34,7 @@ type Config struct {
 	StateDir         string     // persistent state, created if missing, default /var/lib/baryon
 	OVSRunDir        string     // where Open vSwitch keeps db.sock and <bridge>.mgmt, default /run/openvswitch
 	DatapathType     string     // system, netdev; empty: found out
-	HybridPlug       bool       // ports are plugged through a Linux bridge (reported to the server)
+	Firewall         string     // who enforces security groups: a Firewall constant, default openvswitch (reported to the server)
 	ControllerListen string     // OpenFlow controller address, default 127.0.0.1:6633
 	VXLANPort        uint16     // UDP port of VXLAN, default 4789
 	TunnelChecksum   bool       // options:csum=true on tunnel ports
@@ -65,6 +72,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.StateDir, "/var/lib/baryon")
 	def(&c.OVSRunDir, "/run/openvswitch")
 	def(&c.ControllerListen, "127.0.0.1:6633")
+	def(&c.Firewall, FirewallOVS)
 	if c.VXLANPort == 0 {
 		c.VXLANPort = 4789
 	}
@@ -90,6 +98,8 @@ func (c Config) check() error {
 		return errors.New("no source of records")
 	case c.DatapathType != "" && c.DatapathType != "system" && c.DatapathType != "netdev":
 		return fmt.Errorf("datapath type %q: must be system or netdev", c.DatapathType)
+	case !slices.Contains([]string{FirewallOVS, FirewallHybrid, FirewallNone}, c.Firewall):
+		return fmt.Errorf("firewall driver %q: must be openvswitch, iptables_hybrid or noop", c.Firewall)
 	case !filepath.IsAbs(c.StateDir) || !filepath.IsAbs(c.OVSRunDir):
 		return errors.New("state directory and Open vSwitch run directory must be absolute paths")
 	case c.TunnelIP.IsValid() && (c.TunnelIP.IsUnspecified() || c.TunnelIP.IsMulticast()):

@@ -156,6 +156,7 @@ func newNode(t *testing.T, name string, ip string) *node {
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: level})).With("node", name)
 	n.cfg = agent.Config{
 		Host: name, Roles: []string{"compute"}, TunnelIP: n.ip, StateDir: dir, OVSRunDir: n.RunDir, Source: n.src, Log: log,
+		Firewall: agent.FirewallNone, // most tests are about switching
 	}
 	t.Cleanup(n.stop)
 	return n

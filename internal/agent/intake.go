@@ -43,6 +43,14 @@ func (a *agent) takeUpdate(u nodestate.Update) {
 		a.owners[pipeline.OwnerHash(k.String())] = k
 		a.tracker.Want(k, u.Revision)
 		a.engine.Record(r)
+		a.guardRecord(r)
+		if a.filter != nil {
+			a.filter.engine.Record(r)
+		}
+		if grouped(k.Kind) && (a.filter != nil || a.guard != nil) {
+			a.verdicts[k] = l2.Verdict{State: nodestate.Done}
+			a.unsettled[k] = true
+		}
 		if switched(k.Kind) {
 			a.unsettled[k] = true
 		}
@@ -56,6 +64,9 @@ func (a *agent) takeUpdate(u nodestate.Update) {
 	if u.Complete && !u.Cached && !a.confirmed {
 		a.confirmed = true
 		a.engine.Confirm()
+		if a.guard != nil {
+			a.guard.fw.Confirm()
+		}
 		for _, b := range a.br {
 			b.flows.Release()
 		}
@@ -68,6 +79,9 @@ func switched(k nodestate.Kind) bool {
 	return k == nodestate.KindNetwork || k == nodestate.KindPort || k == nodestate.KindPeers
 }
 
+// grouped kinds are answered for by the firewall.
+func grouped(k nodestate.Kind) bool { return k == nodestate.KindGroup || k == nodestate.KindMembers }
+
 func (a *agent) forget(k nodestate.Key) {
 	delete(a.revisions, k)
 	delete(a.owners, pipeline.OwnerHash(k.String()))
@@ -75,6 +89,12 @@ func (a *agent) forget(k nodestate.Key) {
 	delete(a.unsettled, k)
 	a.tracker.Forget(k)
 	a.engine.Forget(k)
+	if a.guard != nil {
+		a.guard.fw.Forget(k)
+	}
+	if a.filter != nil {
+		a.filter.engine.Forget(k)
+	}
 }
 
 // takeServices takes in what the managers have said.
@@ -170,6 +190,7 @@ func (a *agent) takePort(name string) {
 			Name: name, IfaceID: id, OFPort: v.OFPort, Error: v.Error, Tag: v.Tagging.Tag, Changed: a.changed[name],
 		})
 		a.claims[name], a.devices[id] = id, name
+		a.guardDevice(name, id)
 		a.takeInstance(id, v.ExternalIDs[ovsdb.KeyPlug])
 	default:
 		a.engine.Tunnel(name, 0)
@@ -186,6 +207,7 @@ func (a *agent) unclaim(name string) {
 		return
 	}
 	delete(a.claims, name)
+	a.guardDevice(name, "")
 	if a.devices[id] == name {
 		delete(a.devices, id)
 		a.dropInstance(id)

@@ -14,6 +14,7 @@ type metrics struct {
 	transactions prometheus.Counter
 	flowMods     *prometheus.CounterVec
 	flows        *prometheus.GaugeVec
+	revoked      prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -34,11 +35,14 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		flows: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "baryon_agent_flows", Help: "Flows wanted.",
 		}, []string{"bridge"}),
+		revoked: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "baryon_agent_connections_ended_total", Help: "Connections ended because no rule admits them any more.",
+		}),
 	}
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.passes, m.failures, m.transactions, m.flowMods, m.flows} {
+	for _, c := range []prometheus.Collector{m.passes, m.failures, m.transactions, m.flowMods, m.flows, m.revoked} {
 		if err := reg.Register(c); err != nil {
 			var twice prometheus.AlreadyRegisteredError
 			if errors.As(err, &twice) {

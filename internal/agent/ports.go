@@ -61,7 +61,8 @@ func (a *agent) transact(ctx context.Context, plan ovsdb.Plan) error {
 	return nil
 }
 
-// applyPorts brings the ports in line that may differ: adds, changes and tags, or, in the last step of a pass, removals.
+// applyPorts brings the ports in line that may differ: adds, changes and tags, or, after the flows, removals and
+// the tags that must be late.
 func (a *agent) applyPorts(ctx context.Context, removals bool) error {
 	if len(a.dirtyPorts) == 0 {
 		return nil
@@ -77,7 +78,12 @@ func (a *agent) applyPorts(ctx context.Context, removals bool) error {
 		if !there && !wanted {
 			delete(a.refused, name)
 		}
+		tag, tagged := a.tags[name]
+		tagged = tagged && there && !tag.Equal(have.Tagging)
 		if removals {
+			if tagged {
+				plan.Tags[name] = tag
+			}
 			if there && !wanted && have.Ours && (a.released || a.dropped[name]) {
 				plan.Remove = append(plan.Remove, name)
 			}
@@ -90,7 +96,10 @@ func (a *agent) applyPorts(ctx context.Context, removals bool) error {
 		if wanted && (!there || !have.Ours || !want.Equal(have.AsPort())) {
 			plan.Ports = append(plan.Ports, want)
 		}
-		if tag, ok := a.tags[name]; ok && there && !tag.Equal(have.Tagging) {
+		if tagged && a.late(name, tag) {
+			continue
+		}
+		if tagged {
 			plan.Tags[name] = tag
 		}
 		if wanted || !there || !have.Ours {

@@ -48,6 +48,8 @@ func (a *agent) failures() map[nodestate.Key]string {
 			out[nodestate.PortKey(id)] = why
 		}
 	}
+	a.filterFailures(out)
+	a.guardFailures(out)
 	return out
 }
 
@@ -81,6 +83,7 @@ func (a *agent) decide(k nodestate.Key, refused string) {
 	if !ok {
 		v = l2.Verdict{State: nodestate.Pending, Reason: "not looked at yet"}
 	}
+	v = a.filterVerdict(k, v)
 	if refused != "" {
 		v = l2.Verdict{State: nodestate.Failed, Reason: refused}
 	}

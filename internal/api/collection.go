@@ -4,6 +4,7 @@ import (
 	"iter"
 	"math"
 	"net/http"
+	"slices"
 
 	"baryon/internal/neutron"
 	"baryon/internal/resource"
@@ -26,6 +27,11 @@ func (c *collectionOf[T]) list(q *request) error {
 	lq, err := c.Def.ParseQuery(params, c.srv.MaxLimit)
 	if err != nil {
 		return err
+	}
+	if c.Prepare != nil {
+		if err := c.Prepare(q.Context(), q.caller, slices.Concat(params["project_id"], params["tenant_id"])); err != nil {
+			return err
+		}
 	}
 	enc := c.Def.Encoder(lq.Fields, q.operator())
 	var page []*T

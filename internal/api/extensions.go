@@ -16,6 +16,7 @@ type extension struct {
 
 // extensions are what works, by alias.  A client that finds an alias here may rely on all of the extension.
 var extensions = []extension{
+	{"address-group", "Address group", "Named sets of addresses that security group rules refer to.", "2020-07-15T10:00:00-00:00"},
 	{"agent", "agent", "Agents of the nodes: list, show, disable, delete.", "2013-02-03T10:00:00-00:00"},
 	{"allowed-address-pairs", "Allowed Address Pairs", "Addresses that a port may use besides its own.", "2013-07-23T10:00:00-00:00"},
 	{"availability_zone", "Availability Zone", "Zones that agents are in.", "2015-01-01T10:00:00-00:00"},
@@ -37,17 +38,28 @@ var extensions = []extension{
 	{"pagination", "Pagination support", "Lists can be read page by page.", "2016-06-12T00:00:00-00:00"},
 	{"port-mac-address-regenerate", "Neutron Port MAC address regenerate", "mac_address null on update makes a new one.", "2018-05-03T10:00:00-00:00"},
 	{"port-security", "Port Security", "Filtering of a port's traffic can be turned off.", "2012-07-23T10:00:00-00:00"},
+	// The alias that Neutron serves; its reference also knows security-groups-port-filtering.
+	{"port-security-groups-filtering", "Port filtering on security groups", "Ports can be listed by security group.", "2018-01-09T09:00:00-00:00"},
 	{"project-id", "project_id field enabled", "project_id beside tenant_id.", "2016-09-09T09:09:09-09:09"},
 	{"provider", "Provider Network", "How a network appears on the wire.", "2012-09-07T10:00:00-00:00"},
 	{"quota-check-limit", "Quota engine limit check", "A quota below what is in use can be refused.", "2021-09-08T16:00:00-00:00"},
 	{"quota_details", "Quota details management support", "What of its quotas a project uses.", "2017-02-10T10:00:00-00:00"},
 	{"quotas", "Quota management support", "Limits of projects.", "2012-07-29T10:00:00-00:00"},
 	{"revision-if-match", "If-Match constraints based on revision_number", "Changes on condition of a revision.", "2016-12-11T00:00:00-00:00"},
+	{"security-group", "security-group", "Security groups, their rules, and the groups of ports.", "2012-10-05T10:00:00-00:00"},
+	{"security-groups-default-rules", "Default rules for security groups", "The rules that new security groups start with.", "2022-12-19T10:00:00-00:00"},
+	{"security-groups-normalized-cidr", "Normalized CIDR field for security group rules", "A rule's prefix without host bits.", "2020-07-28T10:00:00-00:00"},
+	{"security-groups-port-filtering", "Port filtering on security groups", "Ports can be listed by security group.", "2018-01-09T09:00:00-00:00"},
+	{"security-groups-remote-address-group", "Remote address group id field for security group rules",
+		"Rules can refer to address groups.", "2020-08-25T10:00:00-00:00"},
+	{"security-groups-rules-belongs-to-default-sg", "Security group rules belongs to default SG",
+		"Whether a rule is one of a default group.", "2023-02-14T10:00:00-00:00"},
 	{"sorting", "Sorting support", "Lists can be sorted.", "2016-06-12T00:00:00-00:00"},
 	{"standard-attr-description", "standard-attr-description", "Objects have a description.", "2016-02-10T10:00:00-00:00"},
 	{"standard-attr-revisions", "Resource revision numbers", "Objects have a revision number.", "2016-04-11T10:00:00-00:00"},
-	{"standard-attr-tag", "Tag support for resources with standard attribute: port, subnet, network", "Objects have tags.", "2017-01-01T00:00:00-00:00"},
+	{"standard-attr-tag", "Tag support for resources with standard attribute: port, subnet, network, security_group, security_group_rule", "Objects have tags.", "2017-01-01T00:00:00-00:00"},
 	{"standard-attr-timestamp", "Resource timestamps", "Objects have times of creation and change.", "2016-09-12T10:00:00-00:00"},
+	{"stateful-security-group", "Stateful security group", "Groups with and without connection tracking.", "2019-11-26T09:00:00-00:00"},
 	{"subnet-dns-publish-fixed-ip", "Subnet DNS Publish Fixed IP", "A subnet's attribute dns_publish_fixed_ip.", "2019-09-12T10:00:00-00:00"},
 }
 

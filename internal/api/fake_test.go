@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -187,6 +188,25 @@ func (f *rules) RemoveTag(ctx context.Context, c *identity.Caller, plural, id, t
 	return err
 }
 
+func (f *rules) AddAddresses(ctx context.Context, _ *identity.Caller, id string, list []netip.Prefix) (out *model.AddressGroup, err error) {
+	_, err = f.st.Update(ctx, func(tx store.Tx) error {
+		old, ok := store.Get(tx, model.AddressGroupTable, id)
+		if !ok {
+			return notFound("address_group", id)
+		}
+		row := *old
+		row.Addresses = list
+		store.Put(tx, model.AddressGroupTable, &row)
+		out = &row
+		return nil
+	})
+	return out, err
+}
+
+func (f *rules) RemoveAddresses(ctx context.Context, c *identity.Caller, id string, _ []netip.Prefix) (*model.AddressGroup, error) {
+	return f.AddAddresses(ctx, c, id, nil)
+}
+
 func (f *rules) QuotaResources() []string { return []string{"network", "subnet", "port"} }
 
 func (f *rules) ListQuotas(context.Context, *identity.Caller) (out []model.Quota, err error) {
@@ -341,13 +361,22 @@ type bench struct {
 }
 
 func newBench(t *testing.T, change func(*Config)) *bench {
-	st := storetest.New(t, model.NetworkTable, model.SubnetTable, model.PortTable, model.AgentTable)
+	st := storetest.New(t, model.NetworkTable, model.SubnetTable, model.PortTable, model.AgentTable,
+		model.SecurityGroupTable, model.SecurityGroupRuleTable, model.AddressGroupTable, model.DefaultRuleTable)
 	f := &rules{st: st, limits: map[string]map[string]int{}, bindings: map[string]*model.PortBinding{}, hosted: map[string]bool{}}
 	never := func(*model.Port) bool { return false }
 	c := Config{Store: st, Auth: tokens{}, Services: Services{
 		Networks: kindOf(f, model.Networks, func(n *model.Network) *model.Standard { return &n.Standard }, func(n *model.Network) bool { return n.Shared }),
 		Subnets:  kindOf(f, model.Subnets, func(s *model.Subnet) *model.Standard { return &s.Standard }, func(*model.Subnet) bool { return false }),
 		Ports:    kindOf(f, model.Ports, func(p *model.Port) *model.Standard { return &p.Standard }, never),
+		SecurityGroups: kindOf(f, model.SecurityGroups, func(g *model.SecurityGroup) *model.Standard { return &g.Standard },
+			func(*model.SecurityGroup) bool { return false }),
+		SecurityGroupRules: kindOf(f, model.SecurityGroupRules, func(r *model.SecurityGroupRule) *model.Standard { return &r.Standard },
+			func(*model.SecurityGroupRule) bool { return false }),
+		AddressGroups: kindOf(f, model.AddressGroups, func(g *model.AddressGroup) *model.Standard { return &g.Standard },
+			func(*model.AddressGroup) bool { return false }),
+		DefaultRules: kindOf(f, model.DefaultRules, func(r *model.DefaultRule) *model.Standard { return &r.Standard },
+			func(*model.DefaultRule) bool { return true }),
 		Agents: &neutron.Kind[model.Agent]{
 			Def:     model.Agents,
 			Visible: func(_ store.Read, c *identity.Caller, _ *model.Agent) bool { return c.IsAdmin() },
@@ -361,8 +390,9 @@ func newBench(t *testing.T, change func(*Config)) *bench {
 			},
 			Delete: func(_ context.Context, _ *identity.Caller, id string, _ *int64) error { return notFound("agent", id) },
 		},
-		Tags: f, Quotas: f, DHCP: f, Bindings: f, IPAvailability: f, Zones: f,
+		Addresses: f, Tags: f, Quotas: f, DHCP: f, Bindings: f, IPAvailability: f, Zones: f,
 	}}
+	c.Services.SecurityGroupRules.Update, c.Services.DefaultRules.Update = nil, nil
 	if change != nil {
 		change(&c)
 	}

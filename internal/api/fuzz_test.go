@@ -36,6 +36,10 @@ func FuzzBodies(f *testing.F) {
 		`{"subnet":{"cidr":"10.0.0.0/24","ip_version":4,"gateway_ip":null,"allocation_pools":[{"start":"10.0.0.1","end":"10.0.0.2"}]}}`,
 		`{"network":{"name":"\ud800\u0000","mtu":"1e3","dns_domain":"a.b.","tenant_id":"x","project_id":"x"}}`,
 		`{"binding":{"host":"h","profile":{"x":{"y":[]}}}}`, `{"agent":{"admin_state_up":"0","description":null}}`,
+		`{"port":{"network_id":"00000000000040008000000000000001","security_groups":["00000000000040008000000000000001"]}}`,
+		`{"security_group_rule":{"security_group_id":"00000000000040008000000000000001","direction":"egress","ethertype":"ipv6","protocol":58,"port_range_min":"8","remote_ip_prefix":"::/0"}}`,
+		`{"security_groups":[{"name":"x","stateful":"0"},{}]}`, `{"address_group":{"addresses":["10.0.0.0/8","::/0"]}}`,
+		`{"default_security_group_rule":{"direction":"ingress","remote_group_id":"PARENT","protocol":"icmpv6","used_in_default_sg":1}}`,
 	} {
 		f.Add([]byte(body))
 	}
@@ -45,5 +49,9 @@ func FuzzBodies(f *testing.F) {
 		round(t, model.Ports, body)
 		round(t, model.PortBindings, body)
 		round(t, model.Agents, body)
+		round(t, model.SecurityGroups, body)
+		round(t, model.SecurityGroupRules, body)
+		round(t, model.AddressGroups, body)
+		round(t, model.DefaultRules, body)
 	})
 }

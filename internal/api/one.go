@@ -16,11 +16,22 @@ func sendOne[T any](q *request, status int, name string, encode func(b []byte, r
 	})
 }
 
+// nowhere are the messages of exceptions that are worded otherwise than most.
+var nowhere = map[string]string{
+	"security_group":              "Security group %s does not exist",
+	"security_group_rule":         "Security group rule %s does not exist",
+	"default_security_group_rule": "Default Security Group rule %s does not exist",
+	"address_group":               "Address group %s could not be found.",
+}
+
 // notFound is the answer for an id that names nothing the caller may know of: "PortNotFound", "Port x could not be found.".
 func notFound(singular, id string) error {
 	var name string
 	for word := range strings.SplitSeq(singular, "_") {
 		name += strings.ToUpper(word[:1]) + word[1:]
+	}
+	if message, ok := nowhere[singular]; ok {
+		return neutron.NotFound(name+"NotFound", message, resource.Show(id))
 	}
 	return neutron.NotFound(name+"NotFound", "%s %s could not be found.", name, resource.Show(id))
 }

@@ -37,13 +37,20 @@ func (s *server) table() []route {
 		collection(s, "subnets", v.Subnets),
 		collection(s, "ports", v.Ports),
 		collection(s, "agents", v.Agents),
+		collection(s, "security-groups", v.SecurityGroups),
+		collection(s, "security-group-rules", v.SecurityGroupRules),
+		collection(s, "address-groups", v.AddressGroups),
+		collection(s, "default-security-group-rules", v.DefaultRules),
 		s.quotaRoutes(),
 		s.extensionRoutes(),
 	)
 	if v.Tags != nil {
-		for _, plural := range []string{"networks", "subnets", "ports"} {
+		for _, plural := range []string{"networks", "subnets", "ports", "security-groups", "security-group-rules"} {
 			routes = append(routes, s.tagRoutes(plural)...)
 		}
+	}
+	if v.Addresses != nil {
+		routes = append(routes, s.addressRoutes()...)
 	}
 	if v.DHCP != nil {
 		routes = append(routes, s.schedulingRoutes()...)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"net/netip"
 
 	"baryon/internal/identity"
 	"baryon/internal/model"
@@ -31,6 +32,12 @@ type Services struct {
 	Ports    *neutron.Kind[model.Port]
 	Agents   *neutron.Kind[model.Agent] // registered by nodes, so Create is nil
 
+	SecurityGroups     *neutron.Kind[model.SecurityGroup]
+	SecurityGroupRules *neutron.Kind[model.SecurityGroupRule]
+	AddressGroups      *neutron.Kind[model.AddressGroup]
+	DefaultRules       *neutron.Kind[model.DefaultRule]
+
+	Addresses      Addresses
 	Tags           Tags
 	Quotas         Quotas
 	DHCP           DHCPScheduling
@@ -39,7 +46,15 @@ type Services struct {
 	Zones          Zones
 }
 
-// Tags are the tags of networks, subnets and ports.  collection is the plural: "networks", "subnets", "ports".  Each change bumps the
+// Addresses are the members of an address group.  Prefixes come masked, sorted and without duplicates.
+type Addresses interface {
+	// AddAddresses adds prefixes and returns the group; AddressesAlreadyExist if it has one of them.
+	AddAddresses(ctx context.Context, c *identity.Caller, groupID string, add []netip.Prefix) (*model.AddressGroup, error)
+	// RemoveAddresses takes prefixes out and returns the group; AddressesNotFound if it lacks one of them.
+	RemoveAddresses(ctx context.Context, c *identity.Caller, groupID string, remove []netip.Prefix) (*model.AddressGroup, error)
+}
+
+// Tags are the tags of objects.  collection is the plural as paths have it: "ports", "security-groups".  Each change bumps the
 // object's revision when it changes something.  A tag has at most 255 characters (checked); an object has at most 50 tags (theirs
 // to check: InvalidInput).  Lists come back without duplicates, sorted.
 type Tags interface {

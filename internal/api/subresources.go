@@ -1,8 +1,11 @@
 package api
 
 import (
+	"context"
 	"net/http"
+	"net/netip"
 
+	"baryon/internal/identity"
 	"baryon/internal/model"
 	"baryon/internal/resource"
 	"baryon/internal/store"
@@ -250,4 +253,42 @@ func (s *server) listZones(q *request) error {
 		return err
 	}
 	return sendPage(q, model.AvailabilityZones, model.AvailabilityZones.Encoder(lq.Fields, true), lq, "availability_zones", rows)
+}
+
+// addressRoutes are the member actions of address groups.
+func (s *server) addressRoutes() []route {
+	put := func(change addressChange) map[string]handler {
+		return map[string]handler{http.MethodPut: func(q *request) error { return changeAddresses(q, change) }}
+	}
+	return []route{
+		on("/address-groups/{}/add_addresses", put(s.Services.Addresses.AddAddresses)),
+		on("/address-groups/{}/remove_addresses", put(s.Services.Addresses.RemoveAddresses)),
+	}
+}
+
+// addressChange is one of the two methods of Addresses.
+type addressChange func(ctx context.Context, c *identity.Caller, groupID string, list []netip.Prefix) (*model.AddressGroup, error)
+
+// changeAddresses reads {"addresses": [...]} and answers the group.
+func changeAddresses(q *request, change addressChange) error {
+	m, err := q.topObject()
+	if err != nil {
+		return err
+	}
+	if inner, ok := m[model.AddressGroups.Singular].(map[string]any); ok && len(m) == 1 {
+		m = inner // as some clients wrap it
+	}
+	given, ok := m["addresses"]
+	if !ok || len(m) != 1 {
+		return badRequest("Failed to parse request. Required attribute 'addresses' not specified")
+	}
+	list, err := model.ParseAddresses(given)
+	if err != nil {
+		return err
+	}
+	row, err := change(q.Context(), q.caller, q.args[0], list)
+	if err != nil {
+		return err
+	}
+	return sendOne(q, http.StatusOK, model.AddressGroups.Singular, model.AddressGroups.Encoder(nil, q.operator()).Append, row)
 }

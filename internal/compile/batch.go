@@ -59,6 +59,16 @@ func (b *batch) change(c store.Change) {
 		b.bindingChanged(rows[model.DHCPBinding](c))
 	case model.InstanceTable.Name:
 		b.mark(nodestate.DHCPHostKey(c.Key))
+	case model.SecurityGroupTable.Name:
+		b.groupChanged(rows[model.SecurityGroup](c))
+	case model.SecurityGroupRuleTable.Name:
+		for _, rule := range []any{c.Old, c.New} {
+			if rule, _ := rule.(*model.SecurityGroupRule); rule != nil {
+				b.mark(nodestate.GroupKey(string(rule.SecurityGroupID)))
+			}
+		}
+	case model.AddressGroupTable.Name:
+		b.markMembers(model.ID(c.Key))
 	}
 }
 
@@ -111,6 +121,7 @@ func (b *batch) portChanged(old, new *model.Port) {
 		b.mark(nodestate.PeersKey(string(p.NetworkID), to))
 	}
 	b.mark(nodestate.PortKey(string(p.ID)))
+	b.filtersChanged(old, new)
 	if from == to {
 		return
 	}
@@ -251,7 +262,10 @@ func (e *Engine) network(id model.ID) *network {
 func (e *Engine) host(name string) *host {
 	h := e.hosts[name]
 	if h == nil {
-		h = &host{ports: make(map[model.ID]struct{}), local: make(map[model.ID]int), serves: make(map[model.ID]struct{})}
+		h = &host{
+			ports: make(map[model.ID]struct{}), local: make(map[model.ID]int), serves: make(map[model.ID]struct{}),
+			groups: make(map[model.ID]int), members: make(map[model.ID]int),
+		}
 		e.hosts[name] = h
 	}
 	return h

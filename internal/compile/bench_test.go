@@ -76,3 +76,41 @@ func BenchmarkApply(b *testing.B) {
 		i++
 	}
 }
+
+// BenchmarkMemberJoins follows a port that joins a group of 1,000 on 100 nodes, whose rules name it.
+func BenchmarkMemberJoins(b *testing.B) {
+	st := storetest.New(b, model.AllTables()...)
+	member := func(n int) *model.Port {
+		return &model.Port{Standard: model.Standard{ID: model.ID(fmt.Sprint("port", n))}, AdminStateUp: true, NetworkID: "net",
+			PortSecurityEnabled: true, SecurityGroups: []model.ID{"group"}, MAC: model.MAC{2, 0, 0, 0, byte(n >> 8), byte(n)},
+			FixedIPs: []model.FixedIP{{SubnetID: "sub", IPAddress: netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)})}},
+			Binding:  model.Binding{Host: fmt.Sprint("host", n%100), VIFType: model.VIFOVS}}
+	}
+	_, err := st.Update(b.Context(), func(tx store.Tx) error {
+		store.Put(tx, model.SecurityGroupTable, &model.SecurityGroup{Standard: model.Standard{ID: "group"}, Stateful: true})
+		store.Put(tx, model.SecurityGroupRuleTable, &model.SecurityGroupRule{Standard: model.Standard{ID: "rule"}, SecurityGroupID: "group",
+			Direction: model.DirectionIngress, EtherType: model.EtherIPv4, PortMin: -1, PortMax: -1, RemoteGroupID: "group"})
+		for n := range 999 {
+			store.Put(tx, model.PortTable, member(n))
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	e := compile.NewEngine(compile.Config{}, encode)
+	without := st.Snapshot()
+	e.Reset(without)
+	last := member(999)
+	if _, err := st.Update(b.Context(), func(tx store.Tx) error { store.Put(tx, model.PortTable, last); return nil }); err != nil {
+		b.Fatal(err)
+	}
+	with := st.Snapshot()
+	for b.Loop() {
+		d := e.Apply(store.Batch{Revision: with.Revision(), After: with, Changes: []store.Change{{Table: model.PortTable.Name, Key: string(last.ID), New: last}}})
+		if len(d.Nodes) != 100 {
+			b.Fatalf("%d nodes hear of it, want 100", len(d.Nodes))
+		}
+		e.Apply(store.Batch{Revision: without.Revision(), After: without, Changes: []store.Change{{Table: model.PortTable.Name, Key: string(last.ID), Old: last}}})
+	}
+}

@@ -1,6 +1,6 @@
 // Package compile turns intent into records: it is a pure function of the store.  No clock, no IO, no goroutine.
 //
-// One function per kind of record says what the record is (network.go, port.go, peers.go, dhcp.go); Node says which records a
+// One function per kind of record says what the record is (network.go, port.go, peers.go, dhcp.go, group.go); Node says which records a
 // node needs, straight from the store.  Engine gives the same answer incrementally: it follows the store's batches, recompiles
 // only what a change touches, encodes each record once however many nodes share it, and tells which nodes must hear of it.  Node is
 // the oracle of Engine: a property test holds them equal over random histories.
@@ -12,6 +12,8 @@
 //	peers      of those networks, on every other host that has a bound port there and a tunnel endpoint of the network's type
 //	dhcp       networks that the node serves, if administratively up with at least one DHCP-enabled subnet
 //	dhcp-host  every named port of those
+//	group      security groups of the ports that it filters
+//	members    what the rules of those groups name: the addresses of a remote security group's ports, or of an address group
 package compile
 
 import (
@@ -41,14 +43,18 @@ func (c Config) domain() string {
 // Node compiles everything that the node needs, in key order.  Its cost grows with what the node's networks hold.
 func Node(r store.Read, cfg Config, host string) []nodestate.Record {
 	var out []nodestate.Record
-	local := make(map[model.ID]bool)
+	local, groups := make(map[model.ID]bool), make(map[model.ID]bool)
 	for p := range store.Find(r, model.PortTable, "host", host) {
 		if boundHost(p) == "" {
 			continue
 		}
 		local[p.NetworkID] = true
 		out = append(out, Port(r, p))
+		for _, g := range groupsOf(p) {
+			groups[g] = true
+		}
 	}
+	out = append(out, groupRecords(r, groups)...)
 	networks := local
 	for b := range store.Find(r, model.DHCPBindingTable, "host", host) {
 		networks[b.NetworkID] = true

@@ -12,7 +12,8 @@ import (
 // Engine holds the compiled records of the whole cloud and who needs them, and keeps both equal to the store by its batches.  Its
 // answers equal Node's.
 //
-// Records stand in groups, and a node needs groups, not records: the ports of a host; a network with its peers; a network's DHCP.
+// Records stand in groups, and a node needs groups, not records: the ports of a host; a network with its peers; a network's DHCP; a
+// security group with the addresses that its rules name.
 // So a network of a thousand nodes costs a thousand subscriptions, not a million, and a change costs what it touches: the records
 // that read the changed row and the nodes of their groups.
 //
@@ -24,6 +25,8 @@ type Engine struct {
 	entries map[nodestate.Key]*Entry
 	nets    map[model.ID]*network
 	hosts   map[string]*host
+	groups  map[model.ID]*group
+	members map[model.ID]map[string]struct{} // Members records -> nodes that need them
 }
 
 // Entry is a compiled record.  It is a constant: a change makes a new one.
@@ -47,9 +50,11 @@ type network struct {
 
 // host is what the engine knows of a node.
 type host struct {
-	ports  map[model.ID]struct{} // bound there
-	local  map[model.ID]int      // networks of those ports -> how many
-	serves map[model.ID]struct{} // networks whose DHCP it serves
+	ports   map[model.ID]struct{} // bound there
+	local   map[model.ID]int      // networks of those ports -> how many
+	serves  map[model.ID]struct{} // networks whose DHCP it serves
+	groups  map[model.ID]int      // security groups that filter those ports -> how many
+	members map[model.ID]int      // what the rules of those groups name -> how many of the groups do
 }
 
 // Delta is what a batch changed: per node the keys whose record is new, different or gone for it.  A key may stand twice, and may be
@@ -70,6 +75,8 @@ func (e *Engine) Reset(r store.Read) {
 	e.entries = make(map[nodestate.Key]*Entry)
 	e.nets = make(map[model.ID]*network)
 	e.hosts = make(map[string]*host)
+	e.groups = make(map[model.ID]*group)
+	e.members = make(map[model.ID]map[string]struct{})
 	b := newBatch(e, r, r.Revision())
 	b.silent = true
 	for n := range store.All(r, model.NetworkTable) {
@@ -139,6 +146,16 @@ func (h *host) keys(e *Engine, node string) iter.Seq[nodestate.Key] {
 	return func(yield func(nodestate.Key) bool) {
 		for p := range h.ports {
 			if !yield(nodestate.PortKey(string(p))) {
+				return
+			}
+		}
+		for g := range h.groups {
+			if !yield(nodestate.GroupKey(string(g))) {
+				return
+			}
+		}
+		for m := range h.members {
+			if !yield(nodestate.MembersKey(string(m))) {
 				return
 			}
 		}
@@ -212,6 +229,10 @@ func (e *Engine) needs(node string, ent *Entry) bool {
 	case nodestate.KindDHCPHost:
 		_, ok := h.serves[ent.network]
 		return ok
+	case nodestate.KindGroup:
+		return h.groups[id] > 0
+	case nodestate.KindMembers:
+		return h.members[id] > 0
 	}
 	return false
 }

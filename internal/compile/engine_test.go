@@ -52,7 +52,7 @@ func (w world) step(*rapid.T) {
 }
 
 func (w world) op() func(store.Tx) {
-	switch w.pick("table", 9) {
+	switch w.pick("table", 14) {
 	case 0:
 		return w.network()
 	case 1:
@@ -63,6 +63,12 @@ func (w world) op() func(store.Tx) {
 		return w.binding()
 	case 4:
 		return w.instance()
+	case 5:
+		return w.group()
+	case 6, 7:
+		return w.rule()
+	case 8:
+		return w.addressGroup()
 	default:
 		return w.port()
 	}
@@ -134,8 +140,48 @@ func (w world) port() func(store.Tx) {
 			p.Binding.VIFType = model.VIFBindingFailed
 		}
 	}
+	p.PortSecurityEnabled = w.pick("secure", 4) > 0
+	for g := range 3 {
+		if w.flip("in group") {
+			p.SecurityGroups = append(p.SecurityGroups, groupID(g))
+		}
+	}
+	if w.pick("pair", 3) == 0 {
+		p.AllowedAddressPairs = []model.AddressPair{{IPAddress: netip.PrefixFrom(address(s, w.pick("pair ip", 3)), 31)}}
+	}
 	return change(w, model.PortTable, p)
 }
+
+func (w world) group() func(store.Tx) {
+	return change(w, model.SecurityGroupTable, &model.SecurityGroup{Standard: model.Standard{ID: groupID(w.pick("group", 3))}, Stateful: w.flip("stateful")})
+}
+
+func (w world) rule() func(store.Tx) {
+	n := w.pick("rule", 6)
+	r := &model.SecurityGroupRule{Standard: model.Standard{ID: model.ID(fmt.Sprint("rule", n))}, SecurityGroupID: groupID(n % 3),
+		Direction: model.DirectionIngress, EtherType: model.EtherIPv4, Protocol: []string{"", "tcp", "nonsense"}[w.pick("protocol", 3)],
+		PortMin: -1, PortMax: n} // rules of one group must not be equal: that is unique
+	switch w.pick("remote", 4) {
+	case 0:
+		r.RemoteGroupID = groupID(w.pick("remote group", 3))
+	case 1:
+		r.RemoteAddressGroupID = addressGroupID(w.pick("address group", 2))
+	case 2:
+		r.NormalizedPrefix = netip.PrefixFrom(address(0, 0), 8*w.pick("bits", 3))
+	}
+	return change(w, model.SecurityGroupRuleTable, r)
+}
+
+func (w world) addressGroup() func(store.Tx) {
+	g := &model.AddressGroup{Standard: model.Standard{ID: addressGroupID(w.pick("address group", 2))}}
+	for n := range w.pick("addresses", 3) {
+		g.Addresses = append(g.Addresses, netip.PrefixFrom(address(n, 0), 24))
+	}
+	return change(w, model.AddressGroupTable, g)
+}
+
+func groupID(n int) model.ID        { return model.ID(fmt.Sprint("group", n)) }
+func addressGroupID(n int) model.ID { return model.ID(fmt.Sprint("addresses", n)) }
 
 func netID(n int) model.ID    { return model.ID(fmt.Sprint("net", n)) }
 func subnetID(n int) model.ID { return model.ID(fmt.Sprint("sub", n)) }
@@ -235,6 +281,9 @@ func clearAll(t *rapid.T, st *store.Store) {
 		wipe(tx, model.NodeTable)
 		wipe(tx, model.DHCPBindingTable)
 		wipe(tx, model.InstanceTable)
+		wipe(tx, model.SecurityGroupTable)
+		wipe(tx, model.SecurityGroupRuleTable)
+		wipe(tx, model.AddressGroupTable)
 		return nil
 	})
 	if err != nil {

@@ -15,6 +15,12 @@ func (b *batch) finish() Delta {
 		b.checkServed(id)
 	}
 	changed := make(map[model.ID][]nodestate.Key) // by network, for nodes that have just left it
+	// Rules first: what they name is known only when they are compiled.
+	for k := range b.dirty {
+		if k.Kind == nodestate.KindGroup {
+			b.compileGroup(k)
+		}
+	}
 	for k := range b.dirty {
 		b.compile(k, changed)
 	}
@@ -77,6 +83,8 @@ func (b *batch) compile(k nodestate.Key, changed map[model.ID][]nodestate.Key) {
 		}
 	case nodestate.KindDHCPHost:
 		b.compileHost(k, changed)
+	case nodestate.KindMembers:
+		b.compileMembers(k)
 	}
 }
 

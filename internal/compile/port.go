@@ -34,6 +34,9 @@ func Port(r store.Read, p *model.Port) *nodestate.Port {
 		}
 		rec.AllowedPairs = append(rec.AllowedPairs, nodestate.Pair{MAC: nodestate.MAC(mac), Prefix: a.IPAddress})
 	}
+	for _, g := range groupsOf(p) {
+		rec.Groups = append(rec.Groups, string(g))
+	}
 	return rec
 }
 

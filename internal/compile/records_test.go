@@ -110,3 +110,80 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+// TestGroupRecords: what a node's filtered ports need and nothing else; members are those of all nodes, also reserved ones.
+func TestGroupRecords(t *testing.T) {
+	st := storetest.New(t, model.AllTables()...)
+	n := byte(0)
+	port := func(owner, host, ip, pair string, secure bool, groups ...model.ID) *model.Port {
+		n++
+		p := &model.Port{Standard: model.Standard{ID: model.ID('a' + rune(n))}, NetworkID: "net", MAC: model.MAC{2, 0, 0, 0, 0, n},
+			DeviceOwner: owner, PortSecurityEnabled: secure, SecurityGroups: groups,
+			FixedIPs: []model.FixedIP{{SubnetID: "s", IPAddress: netip.MustParseAddr(ip)}}}
+		if pair != "" {
+			p.AllowedAddressPairs = []model.AddressPair{{IPAddress: netip.MustParsePrefix(pair)}}
+		}
+		if host != "" {
+			p.Binding = model.Binding{Host: host, VIFType: model.VIFOVS}
+		}
+		return p
+	}
+	rule := func(id, group model.ID, direction, ethertype, protocol string, lo, hi int, prefix string, remote, addresses model.ID) *model.SecurityGroupRule {
+		r := &model.SecurityGroupRule{Standard: model.Standard{ID: id}, SecurityGroupID: group, Direction: direction, EtherType: ethertype,
+			Protocol: protocol, PortMin: lo, PortMax: hi, RemoteGroupID: remote, RemoteAddressGroupID: addresses}
+		if prefix != "" {
+			r.NormalizedPrefix = netip.MustParsePrefix(prefix)
+		}
+		return r
+	}
+	const in, out, v4, v6 = model.DirectionIngress, model.DirectionEgress, model.EtherIPv4, model.EtherIPv6
+	_, err := st.Update(t.Context(), func(tx store.Tx) error {
+		for _, p := range []*model.Port{
+			port("compute:nova", "a", "10.0.0.1", "", true, "web", "none"),
+			port("compute:nova", "b", "10.0.0.2", "10.9.0.0/24", true, "db"),
+			port("compute:nova", "", "fd00::3", "10.0.0.2/32", true, "db"),
+			port("compute:nova", "a", "10.0.0.4", "", false, "unfiltered"),
+			port("network:router_interface", "a", "10.0.0.5", "", true, "db"),
+		} {
+			store.Put(tx, model.PortTable, p)
+		}
+		for _, g := range []model.ID{"web", "db", "unfiltered"} {
+			store.Put(tx, model.SecurityGroupTable, &model.SecurityGroup{Standard: model.Standard{ID: g}, Stateful: g != "web"})
+		}
+		store.Put(tx, model.AddressGroupTable, &model.AddressGroup{Standard: model.Standard{ID: "office"},
+			Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/25"), netip.MustParsePrefix("fd00:1::/64")}})
+		for _, r := range []*model.SecurityGroupRule{
+			rule("r1", "web", in, v6, "icmp", 128, 0, "", "db", ""),
+			rule("r2", "web", in, v4, "tcp", 80, 81, "0.0.0.0/0", "", ""),
+			rule("r3", "web", out, v4, "89", -1, -1, "10.0.0.0/8", "", ""),
+			rule("r4", "web", out, v4, "", -1, -1, "", "", "office"),
+			rule("r5", "web", out, v4, "nonsense", -1, -1, "", "", ""),
+			rule("r6", "web", out, v6, "", -1, -1, "10.0.0.0/8", "", ""),
+			rule("r7", "db", in, v4, "", -1, -1, "", "unused", ""),
+		} {
+			store.Put(tx, model.SecurityGroupRuleTable, r)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, rec := range compile.Node(st.Snapshot(), compile.Config{}, "a") {
+		if rec.Key().Kind != nodestate.KindNetwork {
+			got = append(got, nodestate.Text(rec))
+		}
+	}
+	want := []string{
+		"group/web stateless rule={r1 ipv6 proto=58 min=128 max=0 members=db} rule={r2 proto=6 min=80 max=81} " +
+			"rule={r3 egress proto=89 remote=10.0.0.0/8} rule={r4 egress members=office}",
+		"members/db member=10.0.0.2/32 member=10.0.0.5/32 member=10.9.0.0/24 member=fd00::3/128",
+		"members/office member=192.0.2.0/25 member=fd00:1::/64",
+		"port/b network=net mac=02:00:00:00:00:01 ip=10.0.0.1/32,s secure owner=compute:nova group=none group=web",
+		"port/e network=net mac=02:00:00:00:00:04 ip=10.0.0.4/32,s owner=compute:nova",
+		"port/f network=net mac=02:00:00:00:00:05 ip=10.0.0.5/32,s secure owner=network:router_interface",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}

@@ -343,10 +343,7 @@ func (l *Lab) StartAgent(ctx context.Context, name string) error {
 	argv := []string{
 		l.state.Exe, "agent", "--host", n.Name, "--roles", join(n.Roles), "--server", join(servers),
 		"--tunnel-ip", n.TunnelIP.String(), "--tunnel-types", types, "--state-dir", "/var/lib/baryon",
-		"--datapath-type", l.state.Datapath,
-	}
-	if n.Plug == PlugHybrid {
-		argv = append(argv, "--hybrid-plug")
+		"--datapath-type", l.state.Datapath, "--firewall-driver", n.firewall(),
 	}
 	token := filepath.Join(b.dir, "lib", "join-token")
 	if _, err := os.Stat(token); errors.Is(err, os.ErrNotExist) {
@@ -362,6 +359,21 @@ func (l *Lab) StartAgent(ctx context.Context, name string) error {
 	return b.start(ctx, Service{
 		Name: ServiceAgent, Argv: append(argv, l.state.AgentFlags...), Log: filepath.Join(b.dir, "log", "agent.log"),
 	})
+}
+
+// SetFirewall gives a node another firewall driver; its agent has it from the next start.
+func (l *Lab) SetFirewall(name, driver string) error {
+	n, err := l.node(name)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains([]string{FirewallOVS, FirewallHybrid, FirewallNone}, driver) {
+		return fmt.Errorf("node %s: firewall %q is none of openvswitch, iptables_hybrid, noop", name, driver)
+	}
+	l.mu.Lock()
+	n.Firewall, n.Plug = driver, ""
+	l.mu.Unlock()
+	return l.save()
 }
 
 // StopAgent ends a node's agent with the signal; its dataplane stays.

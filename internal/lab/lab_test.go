@@ -165,3 +165,29 @@ func TestChooseDatapath(t *testing.T) {
 		t.Error("an unknown datapath passes")
 	}
 }
+
+// TestFirewallOfANode: the driver is named by itself or by how ports are plugged, and the two must not contradict each other.
+func TestFirewallOfANode(t *testing.T) {
+	for _, c := range []struct{ node, want string }{
+		{"{name: a}", FirewallOVS},
+		{"{name: a, plug: direct}", FirewallOVS},
+		{"{name: a, plug: hybrid}", FirewallHybrid},
+		{"{name: a, firewall: iptables_hybrid}", FirewallHybrid},
+		{"{name: a, firewall: iptables_hybrid, plug: hybrid}", FirewallHybrid},
+		{"{name: a, firewall: noop}", FirewallNone},
+		{"{name: a, firewall: openvswitch}", FirewallOVS},
+		{"{name: a, firewall: openvswitch, plug: hybrid}", ""},
+		{"{name: a, firewall: iptables_hybrid, plug: direct}", ""},
+		{"{name: a, firewall: iptables}", ""},
+	} {
+		top, err := ReadTopology(strings.NewReader("nodes: [" + c.node + "]"))
+		switch {
+		case c.want == "" && err == nil:
+			t.Errorf("%s is taken", c.node)
+		case c.want != "" && err != nil:
+			t.Errorf("%s: %v", c.node, err)
+		case c.want != "" && top.Nodes[0].firewall() != c.want:
+			t.Errorf("%s: %s, want %s", c.node, top.Nodes[0].firewall(), c.want)
+		}
+	}
+}

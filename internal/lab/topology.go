@@ -22,9 +22,22 @@ type Topology struct {
 // Node is one host of the lab.
 type Node struct {
 	Name  string   `yaml:"name" json:"name"`
-	Roles []string `yaml:"roles" json:"roles"`                       // compute, network
-	Plug  string   `yaml:"plug,omitempty" json:"plug,omitempty"`     // how its ports are plugged: direct (default) or hybrid
-	Types []string `yaml:"tunnels,omitempty" json:"types,omitempty"` // tunnel types, default vxlan and gre
+	Roles []string `yaml:"roles" json:"roles"`                   // compute, network
+	Plug  string   `yaml:"plug,omitempty" json:"plug,omitempty"` // another word for firewall: direct is openvswitch, hybrid is iptables_hybrid
+	// Firewall is the firewall driver, and with it how its ports are plugged: openvswitch (default), iptables_hybrid or noop.
+	Firewall string   `yaml:"firewall,omitempty" json:"firewall,omitempty"`
+	Types    []string `yaml:"tunnels,omitempty" json:"types,omitempty"` // tunnel types, default vxlan and gre
+}
+
+// firewall is the node's firewall driver, however it was named.
+func (n *Node) firewall() string {
+	switch {
+	case n.Firewall != "":
+		return n.Firewall
+	case n.Plug == PlugHybrid:
+		return FirewallHybrid
+	}
+	return FirewallOVS
 }
 
 // Network is a network that is made when the lab comes up.
@@ -53,10 +66,14 @@ type Guest struct {
 	FixedIP string `yaml:"fixed_ip,omitempty" json:"fixed_ip,omitempty"`
 }
 
-// Plug kinds and DHCP clients.
+// Plug kinds, firewall drivers and DHCP clients.
 const (
 	PlugDirect = "direct"
 	PlugHybrid = "hybrid"
+
+	FirewallOVS    = "openvswitch"
+	FirewallHybrid = "iptables_hybrid"
+	FirewallNone   = "noop"
 
 	ClientUDHCPC    = "udhcpc"
 	ClientDHClient  = "dhclient"
@@ -130,6 +147,12 @@ func (t *Topology) Check() error {
 		}
 		if !slices.Contains([]string{"", PlugDirect, PlugHybrid}, n.Plug) {
 			bad("node %s: plug %q is neither direct nor hybrid", n.Name, n.Plug)
+		}
+		if !slices.Contains([]string{"", FirewallOVS, FirewallHybrid, FirewallNone}, n.Firewall) {
+			bad("node %s: firewall %q is none of openvswitch, iptables_hybrid, noop", n.Name, n.Firewall)
+		}
+		if n.Plug != "" && n.Firewall != "" && (n.Plug == PlugHybrid) != (n.Firewall == FirewallHybrid) {
+			bad("node %s: plug %s and firewall %s contradict each other", n.Name, n.Plug, n.Firewall)
 		}
 	}
 	for _, n := range t.Networks {

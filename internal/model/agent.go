@@ -21,9 +21,10 @@ type Node struct {
 	TunnelIP         netip.Addr        `json:"tunnel_ip"` // invalid: node makes no tunnels
 	TunnelTypes      []string          `json:"tunnel_types,omitempty"`
 	BridgeMappings   map[string]string `json:"bridge_mappings,omitempty"`
-	DatapathType     string            `json:"datapath_type"`     // system or netdev
-	HybridPlug       bool              `json:"ovs_hybrid_plug"`   // the node's firewall wants tap-qbr-qvb-qvo
-	Version          string            `json:"version,omitempty"` // of the agent
+	DatapathType     string            `json:"datapath_type"`             // system or netdev
+	HybridPlug       bool              `json:"ovs_hybrid_plug"`           // the node's firewall wants tap-qbr-qvb-qvo
+	Firewall         string            `json:"firewall_driver,omitempty"` // openvswitch, iptables_hybrid, noop
+	Version          string            `json:"version,omitempty"`         // of the agent
 	StartedAt        time.Time         `json:"started_at"`
 	CreatedAt        time.Time         `json:"created_at"`
 	AvailabilityZone string            `json:"availability_zone,omitempty"`

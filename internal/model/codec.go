@@ -109,12 +109,7 @@ func cidr() resource.Codec[netip.Prefix] {
 		Match: func(values []string) (func(netip.Prefix) bool, error) {
 			return func(p netip.Prefix) bool { return slices.Contains(values, p.String()) }, nil
 		},
-		Compare: func(a, b netip.Prefix) int {
-			if c := a.Addr().Compare(b.Addr()); c != 0 {
-				return c
-			}
-			return a.Bits() - b.Bits()
-		},
+		Compare: ComparePrefixes,
 	}
 }
 

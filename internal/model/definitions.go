@@ -4,5 +4,8 @@ import "baryon/internal/resource"
 
 // Definitions lists every definition that the API shows, in the order of the reference.
 func Definitions() []resource.Described {
-	return []resource.Described{Networks, Subnets, Ports, PortBindings, Agents, IPAvailabilities, AvailabilityZones}
+	return []resource.Described{
+		Networks, Subnets, Ports, PortBindings, SecurityGroups, SecurityGroupRules, AddressGroups, DefaultRules, Agents, IPAvailabilities,
+		AvailabilityZones,
+	}
 }

@@ -41,6 +41,7 @@ type Port struct {
 	DeviceOwner         string         `json:"device_owner,omitempty"`
 	PortSecurityEnabled bool           `json:"port_security_enabled"`
 	AllowedAddressPairs []AddressPair  `json:"allowed_address_pairs,omitempty"`
+	SecurityGroups      []ID           `json:"security_groups,omitempty"` // sorted
 	ExtraDHCPOpts       []ExtraDHCPOpt `json:"extra_dhcp_opts,omitempty"`
 	DNSName             string         `json:"dns_name,omitempty"`
 	DNSDomain           string         `json:"dns_domain,omitempty"`
@@ -110,6 +111,13 @@ var PortTable = resource.NewTable("port", func(p *Port) string { return string(p
 		return ids
 	}).
 	Index("device", func(p *Port) []string { return some(p.DeviceID) }).
+	Index("group", func(p *Port) []string {
+		ids := make([]string, 0, len(p.SecurityGroups))
+		for _, g := range p.SecurityGroups {
+			ids = append(ids, string(g))
+		}
+		return ids
+	}).
 	Index("host", func(p *Port) []string { return some(p.Binding.Host) }).
 	Index("network_owner", func(p *Port) []string {
 		if !strings.HasPrefix(p.DeviceOwner, ownerNetworkPrefix) {

@@ -12,13 +12,14 @@ import (
 // inventing a row, and the index probes must not exclude a row that matches.
 func FuzzQueries(f *testing.F) {
 	for _, q := range []string{"", "name=a&limit=1", "fixed_ips=ip_address=10.0.0.1", "fixed_ips=subnet_id=s1&sort_key=name&sort_dir=desc",
-		"limit=2&marker=2&page_reverse=True", "tags-any=x&changed_since=2026-01-01", "device_id=&binding:host_id=", "project_id=p&tenant_id=q"} {
+		"limit=2&marker=2&page_reverse=True", "tags-any=x&changed_since=2026-01-01", "device_id=&binding:host_id=", "project_id=p&tenant_id=q", "security_groups=g&security_groups="} {
 		f.Add(q)
 	}
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	ports := []*Port{
 		{Standard: Standard{ID: "1", ProjectID: "p", UpdatedAt: at, Tags: []string{"x", "y"}}, Name: "b", NetworkID: "n"},
-		{Standard: Standard{ID: "2", ProjectID: "q", UpdatedAt: at}, Name: "a", NetworkID: "n", DeviceID: "d", Binding: Binding{Host: "h"}},
+		{Standard: Standard{ID: "2", ProjectID: "q", UpdatedAt: at}, Name: "a", NetworkID: "n", DeviceID: "d", Binding: Binding{Host: "h"},
+			SecurityGroups: []ID{"f", "g"}},
 		{Standard: Standard{ID: "3", ProjectID: "p", Revision: 4}, Name: "a", NetworkID: "m", AdminStateUp: true,
 			FixedIPs: []FixedIP{{"s1", netip.MustParseAddr("10.0.0.1")}, {"s2", netip.MustParseAddr("fd00::1")}}},
 	}

@@ -25,9 +25,14 @@ func identity[T any](std func(*T) *Standard) resource.Attribute[T] {
 
 // standard is the last attributes of every object: description, times, revision, tags.
 func standard[T any](std func(*T) *Standard) resource.Attribute[T] {
+	return describedBy(std, maxDescription)
+}
+
+// describedBy is standard with a description of at most length characters.
+func describedBy[T any](std func(*T) *Standard, length int) resource.Attribute[T] {
 	tags := func(t *T) []string { return std(t).Tags }
 	return resource.Group(
-		resource.Attr("description", func(t *T) *string { return &std(t).Description }, resource.String(maxDescription),
+		resource.Attr("description", func(t *T) *string { return &std(t).Description }, resource.String(length),
 			resource.Writable, resource.Default(""), resource.Filter, resource.Sort, resource.Ext("standard-attr-description")),
 		resource.Attr("created_at", func(t *T) *time.Time { return &std(t).CreatedAt }, resource.Time(resource.LayoutStandard),
 			resource.Filter, resource.Sort, resource.Ext("standard-attr-timestamp")),

@@ -16,6 +16,11 @@ func AllTables() []resource.AnyTable {
 		DHCPBindingTable,
 		QuotaTable,
 		QuotaGuardTable,
+		SecurityGroupTable,
+		SecurityGroupRuleTable,
+		AddressGroupTable,
+		DefaultRuleTable,
+		SeedTable,
 	}
 }
 

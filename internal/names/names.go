@@ -83,3 +83,32 @@ func patch(prefix, bridge string) string {
 	sum := sha1.Sum([]byte(bridge)) //nolint:gosec // see above
 	return prefix + bridge[:maxDevice-len(prefix)-6] + hex.EncodeToString(sum[:])[:6]
 }
+
+// ChainPrefix begins every iptables chain of the security groups but FilterTop: the first 16 characters of the name of Neutron's agent.
+const (
+	ChainPrefix = "neutron-openvswi-"
+	FilterTop   = "neutron-filter-top"
+)
+
+// chainID is how much of a port's id its chains' names have.
+const chainID = 10
+
+// PortChain names a port's iptables chain: kind is 'i' (to the port), 'o' (from it) or 's' (its source addresses).
+func PortChain(kind byte, portID string) string {
+	return ChainPrefix + string(kind) + portID[:min(len(portID), chainID)]
+}
+
+// AddressSetPrefix begins every ipset of the security groups.
+const AddressSetPrefix = "NIPv"
+
+// maxAddressSet leaves room for a suffix in the 31 characters that ipset takes.
+const maxAddressSet = 29
+
+// AddressSet names the ipset with the addresses of one family of a security group's ports, or of an address group.
+func AddressSet(ipv6 bool, id string) string {
+	n := AddressSetPrefix + "4" + id
+	if ipv6 {
+		n = AddressSetPrefix + "6" + id
+	}
+	return n[:min(len(n), maxAddressSet)]
+}

@@ -46,9 +46,13 @@ func serving(r store.Read, host, binary string) bool {
 	return ok && a.AdminStateUp
 }
 
+// firewallNone is the firewall driver of nodes that filter nothing.  A node of a version that names none filters nothing either, but
+// says so of itself in no way that clients could know: it keeps the answer it always had.
+const firewallNone = "noop"
+
 func vifDetails(node *model.Node) map[string]any {
 	return map[string]any{
-		"port_filter":     true,
+		"port_filter":     node.Firewall != firewallNone,
 		"ovs_hybrid_plug": node.HybridPlug,
 		"datapath_type":   node.DatapathType,
 		"connectivity":    "l2",

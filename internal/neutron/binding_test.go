@@ -2,6 +2,7 @@ package neutron_test
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 
 	"baryon/internal/model"
@@ -39,6 +40,42 @@ func TestBinding(t *testing.T) {
 	}
 	_, err := e.updatePort(alice, p.ID, onHost("cmp1"), "binding:host_id")
 	wantError(t, err, neutron.ClassForbidden, "PolicyNotAuthorized", "(rule:update_port and rule:update_port:binding:host_id) is disallowed by policy")
+}
+
+// TestBindingFollowsTheFirewall: a node that changes its firewall driver keeps its ports, which learn how they are to be plugged.
+func TestBindingFollowsTheFirewall(t *testing.T) {
+	e := newEnv(t)
+	info := nodeInfo("cmp1", model.RoleCompute)
+	n, _ := e.simple(alice, "10.0.0.0/24")
+	var id model.ID
+	for _, driver := range []struct {
+		name           string
+		filter, hybrid bool
+	}{{"openvswitch", true, false}, {"iptables_hybrid", true, true}, {"noop", false, false}, {"openvswitch", true, false}} {
+		info.Firewall, info.HybridPlug = driver.name, driver.hybrid
+		if err := e.svc.RegisterNode(e.ctx, info); err != nil {
+			t.Fatal(err)
+		}
+		if id == "" {
+			v := onHost("cmp1")
+			v.NetworkID = n.ID
+			id = must(e.port(admin, v, "binding:host_id"))(t).ID
+		}
+		e.reconcile()
+		before := e.getPort(id)
+		d := before.Binding.VIFDetails
+		if before.Binding.VIFType != model.VIFOVS || d["port_filter"] != driver.filter || d["ovs_hybrid_plug"] != driver.hybrid {
+			t.Errorf("%s: binding %+v", driver.name, before.Binding)
+		}
+		e.reconcile()
+		if again := e.getPort(id); again.Revision != before.Revision {
+			t.Errorf("%s: the port is changed again though nothing has", driver.name)
+		}
+	}
+	info.Firewall = strings.Repeat("x", 65)
+	if err := e.svc.RegisterNode(e.ctx, info); err == nil {
+		t.Error("a firewall driver of 65 bytes is taken")
+	}
 }
 
 // TestBindingNeedsTheType: a node without an endpoint or the tunnel type cannot carry the network.

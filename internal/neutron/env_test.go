@@ -79,7 +79,7 @@ func envOn(t testing.TB, st *store.Store, edit ...func(*neutron.Config)) *env {
 
 // unlimited takes quotas out of the way.
 func unlimited(c *neutron.Config) {
-	c.DefaultQuota = map[string]int{"network": -1, "subnet": -1, "port": -1}
+	c.DefaultQuota = map[string]int{"network": -1, "subnet": -1, "port": -1, "security_group": -1, "security_group_rule": -1}
 }
 
 func (e *env) network(c *identity.Caller, v model.Network, given ...string) (*model.Network, error) {

@@ -16,15 +16,18 @@ import (
 func TestQuotas(t *testing.T) {
 	e := newEnv(t)
 	n := must(e.network(alice, model.Network{}))(t)
+	with := func(network, port int) map[string]int {
+		return map[string]int{"network": network, "subnet": 100, "port": port, "security_group": 10, "security_group_rule": 100, "address_group": -1}
+	}
 	get := func() map[string]int { return must(e.svc.QuotaOf(e.ctx, alice, alice.ProjectID))(t) }
-	if d := cmp.Diff(map[string]int{"network": 100, "subnet": 100, "port": 500}, get()); d != "" {
+	if d := cmp.Diff(with(100, 500), get()); d != "" {
 		t.Error(d)
 	}
 	set := func(limits map[string]int, check bool) (map[string]int, error) {
 		return e.svc.SetQuota(e.ctx, admin, alice.ProjectID, limits, check)
 	}
 	must(set(map[string]int{"port": 2, "network": 1}, false))(t)
-	if d := cmp.Diff(map[string]int{"network": 1, "subnet": 100, "port": 2}, get()); d != "" {
+	if d := cmp.Diff(with(1, 2), get()); d != "" {
 		t.Error(d)
 	}
 	_, err := e.network(alice, model.Network{})
@@ -36,7 +39,10 @@ func TestQuotas(t *testing.T) {
 	_, err = e.port(alice, model.Port{NetworkID: n.ID})
 	wantError(t, err, neutron.ClassConflict, "OverQuota", "['port']")
 	usage := must(e.svc.QuotaUsage(e.ctx, alice, alice.ProjectID))(t)
-	if d := cmp.Diff(map[string]model.QuotaUsage{"network": {Limit: 1, Used: 1}, "subnet": {Limit: 100}, "port": {Limit: 2, Used: 2}}, usage); d != "" {
+	if d := cmp.Diff(map[string]model.QuotaUsage{
+		"network": {Limit: 1, Used: 1}, "subnet": {Limit: 100}, "port": {Limit: 2, Used: 2},
+		"security_group": {Limit: 10, Used: 1}, "security_group_rule": {Limit: 100, Used: 4}, "address_group": {Limit: -1},
+	}, usage); d != "" {
 		t.Error(d)
 	}
 	_, err = set(map[string]int{"port": 1}, true)

@@ -62,6 +62,9 @@ func (s *Service) createNetworks(
 		if err := o.charge(tx); err != nil {
 			return err
 		}
+		for _, project := range projects {
+			o.defaultGroup(tx, project)
+		}
 		for i, input := range in {
 			n, err := o.newNetwork(tx, &input.Value, projects[i])
 			if err != nil {

@@ -108,7 +108,7 @@ func nodeOf(info nodestate.NodeInfo) model.Node {
 	n := model.Node{
 		Host: info.Host, Roles: slices.Sorted(slices.Values(info.Roles)),
 		TunnelIP: info.TunnelIP.Unmap(), TunnelTypes: slices.Clone(info.TunnelTypes),
-		DatapathType: info.DatapathType, HybridPlug: info.HybridPlug, Version: info.Version, AvailabilityZone: info.AvailabilityZone,
+		DatapathType: info.DatapathType, HybridPlug: info.HybridPlug, Firewall: info.Firewall, Version: info.Version, AvailabilityZone: info.AvailabilityZone,
 	}
 	if len(info.BridgeMappings) > 0 {
 		n.BridgeMappings = maps.Clone(info.BridgeMappings)
@@ -124,6 +124,9 @@ func nodeOf(info nodestate.NodeInfo) model.Node {
 
 // defaultZone is Neutron's default availability zone.
 const defaultZone = "nova"
+
+// maxFirewall is more than the name of any firewall driver.
+const maxFirewall = 64
 
 // checkNode refuses what no agent says.
 func checkNode(info nodestate.NodeInfo) error {
@@ -147,6 +150,8 @@ func checkNode(info nodestate.NodeInfo) error {
 		return bad("%s lists too much", info.Host)
 	case ip.IsValid() && (ip.IsUnspecified() || ip.IsMulticast() || ip.Zone() != ""):
 		return bad("%s has tunnel address %s, which is no unicast address", info.Host, ip)
+	case len(info.Firewall) > maxFirewall:
+		return bad("%s has a firewall driver with a name of more than %d bytes", info.Host, maxFirewall)
 	case info.DatapathType != "system" && info.DatapathType != "netdev":
 		return bad("%s has unknown datapath type '%s'", info.Host, info.DatapathType)
 	case len(info.Version) > maxHostName || len(info.AvailabilityZone) > maxHostName:

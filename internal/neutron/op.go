@@ -39,6 +39,8 @@ type op struct {
 	asked     map[uniqueValue]*Error // values the client asked for: the answer when they are taken
 	macs      map[string]bool        // drawn in this run, as values of "network_mac"
 	claims    []claim
+	exact     map[quotaKey]int    // what this run needs where a claim was an estimate
+	defaults  map[string]model.ID // default groups that this run made, by project
 }
 
 // uniqueValue names a value of a unique index.
@@ -126,13 +128,18 @@ func (o *op) run(ctx context.Context, names []string, f func(tx store.Tx) error)
 	}
 }
 
-// picked tells whether a value of the index may have been chosen by the server.
+// picked tells whether a value of the index may have been chosen by the server, or whether another run finds out what stands there: the
+// default group that somebody else has just made, the rule that is like ours.
 func picked(u *store.UniqueError) bool {
 	switch u.Table {
 	case model.PortTable.Name:
 		return u.Index == "subnet_ip" || u.Index == "network_mac"
 	case model.NetworkTable.Name:
 		return u.Index == "segment"
+	case model.SecurityGroupTable.Name:
+		return u.Index == "project_default"
+	case model.SecurityGroupRuleTable.Name:
+		return u.Index == "content"
 	}
 	return false
 }
@@ -165,6 +172,7 @@ func (o *op) rewind(tx store.Tx) {
 	o.addrs.spent, o.tags.spent = map[string]int{}, map[string]int{}
 	o.given, o.givenTags = map[string][]netip.Addr{}, map[string][]uint32{}
 	o.asked, o.macs = map[uniqueValue]*Error{}, map[string]bool{}
+	o.exact, o.defaults = map[quotaKey]int{}, map[string]model.ID{}
 }
 
 // id gives the next fresh id, the same in each run.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"reflect"
 	"slices"
-	"strings"
 
 	"baryon/internal/identity"
 	"baryon/internal/model"
@@ -87,7 +86,7 @@ func networkOwner(c *identity.Caller, n *model.Network) bool {
 func checkCreatePort(c *identity.Caller, n *model.Network, project string, in *resource.Input[model.Port]) error {
 	v, owner, operator := &in.Value, networkOwner(c, n), c.IsAdmin() || c.IsService()
 	return newCheck("create_port", c.CanWrite(project) || c.IsService()).attrs([]setAttr{
-		{name: "device_owner", sent: strings.HasPrefix(v.DeviceOwner, "network:"), allowed: owner},
+		{name: "device_owner", sent: trustedOwner(v.DeviceOwner), allowed: owner},
 		{name: "mac_address", sent: in.Has("mac_address") && !v.MAC.IsZero(), allowed: owner},
 		fixedIPsAttr(in, owner),
 		{name: "port_security_enabled", sent: in.Has("port_security_enabled"), allowed: owner},
@@ -137,6 +136,9 @@ func (o *op) newPort(tx store.Tx, a *addressing, project string, in *resource.In
 	if p.DNSName, err = o.s.dnsName(p.DNSName); err != nil {
 		return nil, err
 	}
+	if p.SecurityGroups, err = o.newPortGroups(tx, &p, in.Value.SecurityGroups); err != nil {
+		return nil, err
+	}
 	p.ExtraDHCPOpts = mergeDHCPOpts(nil, p.ExtraDHCPOpts)
 	p.FixedIPs, err = a.create(&p, wanted{sent: in.Has("fixed_ips"), ips: in.Value.FixedIPs, ownMAC: ownMAC})
 	if err != nil {
@@ -162,7 +164,7 @@ func (o *op) askMAC(p *model.Port) error {
 }
 
 // trusted ports belong to the network itself; they never have port security.
-func trusted(p *model.Port) bool { return strings.HasPrefix(p.DeviceOwner, "network:") }
+func trusted(p *model.Port) bool { return trustedOwner(p.DeviceOwner) }
 
 func (s *Service) updatePort(
 	ctx context.Context, c *identity.Caller, id string, in *resource.Input[model.Port], ifMatch *int64,
@@ -208,7 +210,7 @@ func (s *Service) updatePort(
 
 func checkUpdatePort(c *identity.Caller, n *model.Network, old *model.Port, in *resource.Input[model.Port]) error {
 	v, owner, operator := &in.Value, networkOwner(c, n), c.IsAdmin() || c.IsService()
-	sentOwner := in.Has("device_owner") && v.DeviceOwner != old.DeviceOwner && strings.HasPrefix(v.DeviceOwner, "network:")
+	sentOwner := in.Has("device_owner") && v.DeviceOwner != old.DeviceOwner && trustedOwner(v.DeviceOwner)
 	return newCheck("update_port", c.CanWrite(old.ProjectID) || c.IsService()).attrs([]setAttr{
 		{name: "device_owner", sent: sentOwner, allowed: owner},
 		{name: "mac_address", sent: in.Has("mac_address"), allowed: owner},
@@ -251,6 +253,9 @@ func (o *op) changedPort(tx store.Tx, n *model.Network, old *model.Port, in *res
 		p.AllowedAddressPairs = slices.Clone(v.AllowedAddressPairs)
 	}
 	if err := checkPairs(&p); err != nil {
+		return nil, err
+	}
+	if p.SecurityGroups, err = o.changedPortGroups(tx, &p, in.Has("security_groups"), v.SecurityGroups); err != nil {
 		return nil, err
 	}
 	if in.Has("fixed_ips") || p.MAC != old.MAC {

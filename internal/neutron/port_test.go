@@ -250,8 +250,8 @@ func TestPortSecurityAndPairs(t *testing.T) {
 	}
 	_, err := e.updatePort(alice, p.ID, model.Port{}, "port_security_enabled")
 	wantError(t, err, neutron.ClassConflict, "AddressPairAndPortSecurityRequired", "Port Security must be enabled")
-	off := must(e.updatePort(alice, p.ID, model.Port{}, "port_security_enabled", "allowed_address_pairs"))(t)
-	if off.PortSecurityEnabled || len(off.AllowedAddressPairs) != 0 {
+	off := must(e.updatePort(alice, p.ID, model.Port{}, "port_security_enabled", "allowed_address_pairs", "security_groups"))(t)
+	if off.PortSecurityEnabled || len(off.AllowedAddressPairs) != 0 || len(off.SecurityGroups) != 0 {
 		t.Errorf("port %+v", off)
 	}
 	_, err = e.port(alice, model.Port{NetworkID: n.ID, AllowedAddressPairs: pairs("10.0.0.9/32", "10.0.0.9/32")}, "allowed_address_pairs")

@@ -14,6 +14,10 @@ const (
 	quotaNetwork = "network"
 	quotaSubnet  = "subnet"
 	quotaPort    = "port"
+
+	quotaSecurityGroup     = "security_group"
+	quotaSecurityGroupRule = "security_group_rule"
+	quotaAddressGroup      = "address_group"
 )
 
 const (
@@ -27,7 +31,9 @@ const (
 
 // DefaultQuotas are Neutron's defaults for what is served here.
 func DefaultQuotas() map[string]int {
-	return map[string]int{quotaNetwork: 100, quotaSubnet: 100, quotaPort: 500}
+	return map[string]int{
+		quotaNetwork: 100, quotaSubnet: 100, quotaPort: 500, quotaSecurityGroup: 10, quotaSecurityGroupRule: 100, quotaAddressGroup: -1,
+	}
 }
 
 // quotaKey is one project's use of one resource.
@@ -86,6 +92,9 @@ func (o *op) charge(tx store.Tx) error {
 		if limit < 0 {
 			continue
 		}
+		if n, ok := o.exact[c.key]; ok {
+			c.n = n
+		}
 		used := usage(tx, c.key)
 		guard, ok := store.Get(tx, model.QuotaGuardTable, model.QuotaGuardKey(c.key.project, c.key.resource))
 		if c.n <= quotaBulk && used+o.s.flight.get(c.key)+quotaMargin <= limit {
@@ -139,6 +148,12 @@ func usage(r store.Read, k quotaKey) int {
 		return store.Count(r, model.SubnetTable, "project", k.project)
 	case quotaPort:
 		return store.Count(r, model.PortTable, "project", k.project)
+	case quotaSecurityGroup:
+		return store.Count(r, model.SecurityGroupTable, "project", k.project)
+	case quotaSecurityGroupRule:
+		return store.Count(r, model.SecurityGroupRuleTable, "project", k.project)
+	case quotaAddressGroup:
+		return store.Count(r, model.AddressGroupTable, "project", k.project)
 	}
 	return 0
 }
@@ -147,17 +162,17 @@ func usage(r store.Read, k quotaKey) int {
 func guardUsage(tx store.Tx, k quotaKey) {
 	switch k.resource {
 	case quotaNetwork:
-		for range store.Find(tx, model.NetworkTable, "project", k.project) {
-			return
-		}
+		store.Guard(tx, model.NetworkTable, "project", k.project)
 	case quotaSubnet:
-		for range store.Find(tx, model.SubnetTable, "project", k.project) {
-			return
-		}
+		store.Guard(tx, model.SubnetTable, "project", k.project)
 	case quotaPort:
-		for range store.Find(tx, model.PortTable, "project", k.project) {
-			return
-		}
+		store.Guard(tx, model.PortTable, "project", k.project)
+	case quotaSecurityGroup:
+		store.Guard(tx, model.SecurityGroupTable, "project", k.project)
+	case quotaSecurityGroupRule:
+		store.Guard(tx, model.SecurityGroupRuleTable, "project", k.project)
+	case quotaAddressGroup:
+		store.Guard(tx, model.AddressGroupTable, "project", k.project)
 	}
 }
 

@@ -10,7 +10,9 @@ import (
 )
 
 // QuotaResources names what has a quota, in the order shown.
-func (s *Service) QuotaResources() []string { return []string{quotaNetwork, quotaSubnet, quotaPort} }
+func (s *Service) QuotaResources() []string {
+	return []string{quotaNetwork, quotaSubnet, quotaPort, quotaSecurityGroup, quotaSecurityGroupRule, quotaAddressGroup}
+}
 
 // ListQuotas returns the quotas of projects that have values of their own.
 func (s *Service) ListQuotas(ctx context.Context, c *identity.Caller) ([]model.Quota, error) {

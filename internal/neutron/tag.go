@@ -3,6 +3,7 @@ package neutron
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"baryon/internal/identity"
 	"baryon/internal/model"
@@ -37,6 +38,17 @@ func collections(name string) (tagged, error) {
 	case "ports":
 		return tagsOf(getPort, model.PortTable, func(p *model.Port) *model.Standard { return &p.Standard },
 			func(store.Read, *model.Port) string { return "" }), nil
+	case "security-groups":
+		return tagsOf(getGroup, model.SecurityGroupTable, func(g *model.SecurityGroup) *model.Standard { return &g.Standard },
+			func(store.Read, *model.SecurityGroup) string { return "" }), nil
+	case "security-group-rules":
+		return tagsOf(getRule, model.SecurityGroupRuleTable, func(r *model.SecurityGroupRule) *model.Standard { return &r.Standard },
+			func(r store.Read, rule *model.SecurityGroupRule) string {
+				if g, ok := store.Get(r, model.SecurityGroupTable, string(rule.SecurityGroupID)); ok {
+					return g.ProjectID
+				}
+				return ""
+			}), nil
 	}
 	return tagged{}, NotFound("HTTPNotFound", "The resource could not be found.")
 }
@@ -127,7 +139,7 @@ func (s *Service) editTags(
 		if err != nil {
 			return err
 		}
-		if err := newCheck("update_"+collection+"_tags", t.can(tx, c, model.ID(id))).err(); err != nil {
+		if err := newCheck("update_"+strings.ReplaceAll(collection, "-", "_")+"_tags", t.can(tx, c, model.ID(id))).err(); err != nil {
 			return err
 		}
 		tags, err := change(st.Tags)

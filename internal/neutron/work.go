@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -201,14 +202,17 @@ func (s *Service) reconcileNetwork(ctx context.Context, id model.ID) error {
 	})
 }
 
-// bindWaiting binds the ports that wait for a node which now serves.
+// bindWaiting binds the ports that wait for a node which now serves.  Ports that are bound there learn how the node wants them plugged
+// since it has another firewall or datapath: they stay up, and follow when they are plugged again.
 func (s *Service) bindWaiting(ctx context.Context, host string) error {
-	if !serving(s.st.Snapshot(), host, ovsBinary) {
+	node, ok := store.Get(s.st.Snapshot(), model.NodeTable, host)
+	if !ok || !serving(s.st.Snapshot(), host, ovsBinary) {
 		return nil
 	}
+	details := vifDetails(node)
 	var ids []model.ID
 	for p := range store.Find(s.st.Snapshot(), model.PortTable, "host", host) {
-		if !p.Bound() {
+		if !p.Bound() || !reflect.DeepEqual(p.Binding.VIFDetails, details) {
 			ids = append(ids, p.ID)
 		}
 	}
@@ -229,14 +233,21 @@ func (s *Service) bindWaiting(ctx context.Context, host string) error {
 
 func (o *op) bindPort(tx store.Tx, id model.ID, host string) {
 	p, ok := store.Get(tx, model.PortTable, string(id))
-	if !ok || p.Bound() || p.Binding.Host != host {
+	if !ok || p.Binding.Host != host {
+		return
+	}
+	next := *p
+	if node, ok := store.Get(tx, model.NodeTable, host); ok && p.Bound() {
+		if next.Binding.VIFDetails = vifDetails(node); !reflect.DeepEqual(next.Binding, p.Binding) {
+			o.touch(&next.Standard)
+			store.Put(tx, model.PortTable, &next)
+		}
 		return
 	}
 	n, ok := store.Get(tx, model.NetworkTable, string(p.NetworkID))
 	if !ok {
 		return
 	}
-	next := *p
 	if bind(tx, n, &next.Binding); next.Binding.VIFType == p.Binding.VIFType {
 		return
 	}

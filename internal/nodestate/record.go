@@ -20,6 +20,8 @@ const (
 	KindPeers    Kind = "peers"
 	KindDHCP     Kind = "dhcp"
 	KindDHCPHost Kind = "dhcp-host"
+	KindGroup    Kind = "group"
+	KindMembers  Kind = "members"
 )
 
 // Key names a record in the whole cloud.
@@ -69,7 +71,8 @@ type Port struct {
 	PortSecurity bool
 	DeviceOwner  string
 	DeviceID     string
-	Hybrid       bool // plugged through a Linux bridge
+	Hybrid       bool     // plugged through a Linux bridge
+	Groups       []string // ids of its security groups, sorted; none: nothing but what every port may (DHCP, ND) passes
 }
 
 // Key is the port's.
@@ -228,6 +231,7 @@ type NodeInfo struct {
 	BridgeMappings   map[string]string
 	DatapathType     string // system, netdev
 	HybridPlug       bool
+	Firewall         string // openvswitch, iptables_hybrid, noop
 	Version          string
 	AvailabilityZone string
 }

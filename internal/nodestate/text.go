@@ -110,6 +110,12 @@ func Text(r Record) string {
 		l.dhcp(v)
 	case *DHCPHost:
 		l.dhcpHost(v)
+	case *Group:
+		l.group(v)
+	case *Members:
+		for _, p := range v.Prefixes {
+			l.pair("member", prefix(p))
+		}
 	default:
 		fmt.Fprintf(&l.b, " %+v", r)
 	}
@@ -166,6 +172,36 @@ func (l *line) port(p *Port) {
 	l.word("owner", p.DeviceOwner)
 	l.word("device", p.DeviceID)
 	l.flag("hybrid", p.Hybrid)
+	for _, g := range p.Groups {
+		l.word("group", g)
+	}
+}
+
+func (l *line) group(g *Group) {
+	l.flag("stateless", g.Stateless)
+	for i := range g.Rules {
+		l.pair("rule", "{"+rule(&g.Rules[i])+"}")
+	}
+}
+
+func rule(r *Rule) string {
+	l := &line{}
+	l.b.WriteString(word(r.ID))
+	l.flag("egress", r.Egress)
+	l.flag("ipv6", r.IPv6)
+	l.atLeast0("proto", r.Protocol)
+	l.atLeast0("min", r.PortMin)
+	l.atLeast0("max", r.PortMax)
+	l.pair("remote", prefix(r.Remote))
+	l.word("members", r.Members)
+	return l.b.String()
+}
+
+// atLeast0 leaves out what is -1: any.
+func (l *line) atLeast0(name string, v int) {
+	if v >= 0 {
+		l.pair(name, strconv.Itoa(v))
+	}
 }
 
 func (l *line) peers(p *Peers) {

@@ -1,7 +1,9 @@
 package pipeline
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -28,6 +30,9 @@ Where it differs from Neutron, and why:
 - **Cookies are made from rule and owner**, not drawn at random at each start: a restarted agent finds its own flows equal and writes
   nothing, and leftovers are recognised by the mark.
 
+- **The firewall's tables** (60, 71–73, 81–82, 91–94) are used on nodes whose firewall driver is openvswitch, in place of 24 and 25;
+  docs/firewall.md says how they differ from Neutron's.
+
 Letters: P a port's OpenFlow number, T a tunnel port's, V a local VLAN, S a segment id, A an address or prefix, M a MAC.
 `
 
@@ -42,10 +47,7 @@ func Doc() string {
 			fmt.Fprintf(&b, "\n## %s\n", bridge)
 		}
 		fmt.Fprintf(&b, "\n### %d %s\n\n%s\n\n| prio | match | actions | why | code |\n|---|---|---|---|---|\n", t.ID, t.Name, t.Question)
-		for _, r := range Rules() {
-			if r.Table != t {
-				continue
-			}
+		for _, r := range rulesOf(t) {
 			match := "any"
 			if r.Match != "" {
 				match = "`" + r.Match + "`"
@@ -54,4 +56,16 @@ func Doc() string {
 		}
 	}
 	return b.String()
+}
+
+// rulesOf lists a table's rules, highest priority first.
+func rulesOf(t *Table) []*Rule {
+	var out []*Rule
+	for _, r := range Rules() {
+		if r.Table == t {
+			out = append(out, r)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b *Rule) int { return cmp.Compare(b.Priority, a.Priority) })
+	return out
 }

@@ -68,6 +68,7 @@ var (
 func Tables() []*Table {
 	return []*Table{
 		Classify, Canary, ARPSpoof, MACSpoof, Switch,
+		BaseEgress, RulesEgress, AcceptEgress, AcceptOrIngress, BaseIngress, RulesIngress, AcceptIngress, Dropped, Deliver,
 		TunClassify, ToTunnel, FromGRE, FromVXLAN, FromGeneve, Learn, ARPReply, Unicast, Flood,
 	}
 }

@@ -74,9 +74,9 @@ var (
 		"The network has no ports on other nodes."}
 )
 
-// Rules lists all rules, in the order of Tables, highest priority first.
+// Rules lists all rules, those of each table highest priority first.
 func Rules() []*Rule {
-	return []*Rule{
+	return append([]*Rule{
 		DeadVLAN, PortARP, PortND, PortChecked, PortTrusted, DeadPort, FromTunnels, ClassifyMiss,
 		CanaryFlow,
 		PortIPv4, PortIPv6, ARPSpoofMiss,
@@ -91,5 +91,5 @@ func Rules() []*Rule {
 		ARPAnswer, ARPReplyMiss,
 		UnicastPeer, LearnedUnicast, UnicastMiss,
 		FloodNetwork, FloodMiss,
-	}
+	}, firewallRules()...)
 }

@@ -233,6 +233,8 @@ func beside(networking, compute http.Handler, pages map[string]http.Handler) htt
 func (s *server) services() api.Services {
 	return api.Services{
 		Networks: s.rules.Networks(), Subnets: s.rules.Subnets(), Ports: s.rules.Ports(), Agents: s.rules.Agents(),
+		SecurityGroups: s.rules.SecurityGroups(), SecurityGroupRules: s.rules.SecurityGroupRules(),
+		AddressGroups: s.rules.AddressGroups(), DefaultRules: s.rules.DefaultRules(), Addresses: s.rules,
 		Tags: s.rules, Quotas: s.rules, DHCP: s.rules, Bindings: s.rules, IPAvailability: s.rules, Zones: s.rules,
 	}
 }

@@ -74,13 +74,21 @@ func toProto(r nodestate.Record) *pb.Record {
 		return &pb.Record{Record: &pb.Record_Dhcp{Dhcp: d}}
 	case *nodestate.DHCPHost:
 		return &pb.Record{Record: &pb.Record_DhcpHost{DhcpHost: hostToProto(v)}}
+	case *nodestate.Group:
+		return &pb.Record{Record: &pb.Record_Group{Group: groupToProto(v)}}
+	case *nodestate.Members:
+		m := &pb.Members{Id: v.ID, Prefixes: make([]*pb.Prefix, 0, len(v.Prefixes))}
+		for _, p := range v.Prefixes {
+			m.Prefixes = append(m.Prefixes, prefixToProto(p))
+		}
+		return &pb.Record{Record: &pb.Record_Members{Members: m}}
 	}
 	return &pb.Record{}
 }
 
 func portToProto(v *nodestate.Port) *pb.Port {
 	p := &pb.Port{Id: v.ID, NetworkId: v.NetworkID, Name: v.Name, Mac: v.MAC[:], AdminUp: v.AdminUp, PortSecurity: v.PortSecurity,
-		DeviceOwner: v.DeviceOwner, DeviceId: v.DeviceID, Hybrid: v.Hybrid}
+		DeviceOwner: v.DeviceOwner, DeviceId: v.DeviceID, Hybrid: v.Hybrid, Groups: v.Groups}
 	for _, a := range v.Addresses {
 		p.Addresses = append(p.Addresses, &pb.Address{Prefix: prefixToProto(a.Prefix), SubnetId: a.SubnetID})
 	}
@@ -90,6 +98,19 @@ func portToProto(v *nodestate.Port) *pb.Port {
 	}
 	return p
 }
+
+func groupToProto(v *nodestate.Group) *pb.Group {
+	g := &pb.Group{Id: v.ID, Stateless: v.Stateless}
+	for i := range v.Rules {
+		r := &v.Rules[i]
+		g.Rules = append(g.Rules, &pb.Rule{Id: r.ID, Egress: r.Egress, Ipv6: r.IPv6, Protocol: oneUp(r.Protocol), PortMin: oneUp(r.PortMin),
+			PortMax: oneUp(r.PortMax), Remote: prefixToProto(r.Remote), Members: r.Members})
+	}
+	return g
+}
+
+// oneUp is a rule's number on the wire, where nothing means -1.
+func oneUp(n int) uint32 { return uint32(max(n, -1) + 1) }
 
 func subnetToProto(v *nodestate.DHCPSubnet) *pb.DHCPSubnet {
 	s := &pb.DHCPSubnet{Id: v.ID, Cidr: prefixToProto(v.CIDR), Gateway: v.Gateway.AsSlice(), EnableDhcp: v.EnableDHCP,
@@ -125,14 +146,14 @@ func instanceFromProto(v *pb.Instance) nodestate.Instance {
 func infoToProto(v *nodestate.NodeInfo) *pb.NodeInfo {
 	return &pb.NodeInfo{Host: clean(v.Host), Roles: cleanList(v.Roles), TunnelIp: v.TunnelIP.AsSlice(),
 		TunnelTypes: cleanList(v.TunnelTypes), BridgeMappings: cleanMap(v.BridgeMappings), DatapathType: clean(v.DatapathType),
-		HybridPlug: v.HybridPlug, Version: clean(v.Version), AvailabilityZone: clean(v.AvailabilityZone)}
+		HybridPlug: v.HybridPlug, Firewall: clean(v.Firewall), Version: clean(v.Version), AvailabilityZone: clean(v.AvailabilityZone)}
 }
 
 func infoFromProto(v *pb.NodeInfo) (nodestate.NodeInfo, error) {
 	d := decoder{}
 	info := nodestate.NodeInfo{Host: v.GetHost(), Roles: v.GetRoles(), TunnelIP: d.addr(v.GetTunnelIp()),
 		TunnelTypes: v.GetTunnelTypes(), BridgeMappings: v.GetBridgeMappings(), DatapathType: v.GetDatapathType(),
-		HybridPlug: v.GetHybridPlug(), Version: v.GetVersion(), AvailabilityZone: v.GetAvailabilityZone()}
+		HybridPlug: v.GetHybridPlug(), Firewall: v.GetFirewall(), Version: v.GetVersion(), AvailabilityZone: v.GetAvailabilityZone()}
 	return info, d.err
 }
 

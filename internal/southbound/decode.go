@@ -40,6 +40,14 @@ func (d *decoder) record(m *pb.Record) nodestate.Record {
 		return h
 	case *pb.Record_DhcpHost:
 		return d.host(v.DhcpHost)
+	case *pb.Record_Group:
+		return d.group(v.Group)
+	case *pb.Record_Members:
+		m := &nodestate.Members{ID: d.id(v.Members.GetId())}
+		for _, p := range v.Members.GetPrefixes() {
+			m.Prefixes = append(m.Prefixes, d.network(p))
+		}
+		return m
 	}
 	d.err = errUnknownRecord
 	return nil
@@ -49,6 +57,9 @@ func (d *decoder) port(v *pb.Port) *nodestate.Port {
 	p := &nodestate.Port{ID: d.id(v.GetId()), NetworkID: d.id(v.GetNetworkId()), Name: v.GetName(), MAC: d.mac(v.GetMac()),
 		AdminUp: v.GetAdminUp(), PortSecurity: v.GetPortSecurity(), DeviceOwner: v.GetDeviceOwner(), DeviceID: v.GetDeviceId(),
 		Hybrid: v.GetHybrid()}
+	for _, g := range v.GetGroups() {
+		p.Groups = append(p.Groups, d.id(g))
+	}
 	for _, a := range v.GetAddresses() {
 		p.Addresses = append(p.Addresses, nodestate.Address{Prefix: d.prefix(a.GetPrefix()), SubnetID: a.GetSubnetId()})
 	}
@@ -56,6 +67,49 @@ func (d *decoder) port(v *pb.Port) *nodestate.Port {
 		p.AllowedPairs = append(p.AllowedPairs, nodestate.Pair{MAC: d.mac(a.GetMac()), Prefix: d.prefix(a.GetPrefix())})
 	}
 	return p
+}
+
+func (d *decoder) group(v *pb.Group) *nodestate.Group {
+	g := &nodestate.Group{ID: d.id(v.GetId()), Stateless: v.GetStateless()}
+	for _, r := range v.GetRules() {
+		g.Rules = append(g.Rules, d.rule(r))
+	}
+	return g
+}
+
+// rule takes only what a driver can carry out as it stands: a rule that is read wrongly could let anything pass.
+func (d *decoder) rule(v *pb.Rule) nodestate.Rule {
+	r := nodestate.Rule{ID: d.id(v.GetId()), Egress: v.GetEgress(), IPv6: v.GetIpv6(), Protocol: d.oneDown(v.GetProtocol(), 255),
+		PortMin: d.oneDown(v.GetPortMin(), 65535), PortMax: d.oneDown(v.GetPortMax(), 65535), Members: v.GetMembers()}
+	if v.GetRemote() != nil {
+		r.Remote = d.network(v.GetRemote())
+	}
+	switch {
+	case r.Members != "" && r.Remote.IsValid():
+		d.fail("rule %s names both a prefix and members", r.ID)
+	case r.Remote.IsValid() && r.Remote.Addr().Is4() == r.IPv6:
+		d.fail("rule %s has a prefix of the other family: %s", r.ID, r.Remote)
+	case r.Members != "":
+		d.id(r.Members)
+	}
+	return r
+}
+
+func (d *decoder) oneDown(n, highest uint32) int {
+	if n > highest+1 {
+		d.fail("number %d of a rule, at most %d", int64(n)-1, highest)
+		return -1
+	}
+	return int(n) - 1
+}
+
+// network is a prefix without host bits.
+func (d *decoder) network(p *pb.Prefix) netip.Prefix {
+	out := d.prefix(p)
+	if !out.IsValid() || out != out.Masked() {
+		d.fail("%s is no network", out)
+	}
+	return out
 }
 
 func (d *decoder) subnet(v *pb.DHCPSubnet) nodestate.DHCPSubnet {

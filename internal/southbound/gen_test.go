@@ -40,7 +40,7 @@ func genList[T any](g *rapid.Generator[T]) *rapid.Generator[[]T] { return rapid.
 
 func genRecord() *rapid.Generator[nodestate.Record] {
 	return rapid.Custom(func(t *rapid.T) nodestate.Record {
-		switch rapid.IntRange(0, 4).Draw(t, "kind") {
+		switch rapid.IntRange(0, 6).Draw(t, "kind") {
 		case 0:
 			return &nodestate.Network{ID: genID().Draw(t, "id"), Name: genText().Draw(t, "name"), Type: "vxlan",
 				SegmentationID: rapid.Uint32().Draw(t, "segment"), MTU: rapid.IntRange(0, 9000).Draw(t, "mtu")}
@@ -52,7 +52,8 @@ func genRecord() *rapid.Generator[nodestate.Record] {
 				})).Draw(t, "addresses"),
 				AllowedPairs: genList(rapid.Custom(func(t *rapid.T) nodestate.Pair {
 					return nodestate.Pair{MAC: genMAC().Draw(t, "mac"), Prefix: genPrefix().Draw(t, "prefix")}
-				})).Draw(t, "pairs")}
+				})).Draw(t, "pairs"),
+				Groups: genList(genID()).Draw(t, "groups")}
 		case 2:
 			return &nodestate.Peers{NetworkID: genID().Draw(t, "net"), Host: genID().Draw(t, "host"), Endpoint: genAddr().Draw(t, "endpoint"),
 				Peers: genList(rapid.Custom(func(t *rapid.T) nodestate.Peer {
@@ -61,10 +62,32 @@ func genRecord() *rapid.Generator[nodestate.Record] {
 		case 3:
 			return &nodestate.DHCP{NetworkID: genID().Draw(t, "net"), MTU: 1450, DNSDomain: genText().Draw(t, "domain"),
 				Metadata: rapid.Bool().Draw(t, "metadata"), Subnets: genList(rapid.Custom(genSubnet)).Draw(t, "subnets")}
+		case 4:
+			return &nodestate.Group{ID: genID().Draw(t, "id"), Stateless: rapid.Bool().Draw(t, "stateless"),
+				Rules: genList(rapid.Custom(genRule)).Draw(t, "rules")}
+		case 5:
+			return &nodestate.Members{ID: genID().Draw(t, "id"), Prefixes: genList(genNetwork()).Draw(t, "prefixes")}
 		default:
 			return genHost(t)
 		}
 	})
+}
+
+// genNetwork makes prefixes without host bits.
+func genNetwork() *rapid.Generator[netip.Prefix] { return rapid.Map(genPrefix(), netip.Prefix.Masked) }
+
+func genRule(t *rapid.T) nodestate.Rule {
+	r := nodestate.Rule{ID: genID().Draw(t, "id"), Egress: rapid.Bool().Draw(t, "egress"), IPv6: rapid.Bool().Draw(t, "ipv6"),
+		Protocol: rapid.IntRange(-1, 255).Draw(t, "protocol"), PortMin: rapid.IntRange(-1, 65535).Draw(t, "min"),
+		PortMax: rapid.IntRange(-1, 65535).Draw(t, "max")}
+	switch rapid.IntRange(0, 2).Draw(t, "remote") {
+	case 0:
+		r.Remote = genNetwork().Draw(t, "prefix")
+		r.IPv6 = r.Remote.Addr().Is6()
+	case 1:
+		r.Members = genID().Draw(t, "members")
+	}
+	return r
 }
 
 func genSubnet(t *rapid.T) nodestate.DHCPSubnet {

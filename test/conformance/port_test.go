@@ -68,7 +68,7 @@ func TestPorts(t *testing.T) {
 	var changed fullPort
 	err = ports.Update(w.ctx, w.ServiceClient, made.ID, portsbinding.UpdateOptsExt{HostID: &host,
 		UpdateOptsBuilder: portsecurity.PortUpdateOptsExt{PortSecurityEnabled: &off,
-			UpdateOptsBuilder: ports.UpdateOpts{Name: &name, FixedIPs: fixed, AllowedAddressPairs: &[]ports.AddressPair{}}}}).ExtractInto(&changed)
+			UpdateOptsBuilder: ports.UpdateOpts{Name: &name, FixedIPs: fixed, AllowedAddressPairs: &[]ports.AddressPair{}, SecurityGroups: &[]string{}}}}).ExtractInto(&changed)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,8 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(rules.Close)
 	h, err := api.New(api.Config{Store: st, Auth: identity.None{}, Services: api.Services{
 		Networks: rules.Networks(), Subnets: rules.Subnets(), Ports: rules.Ports(), Agents: rules.Agents(),
+		SecurityGroups: rules.SecurityGroups(), SecurityGroupRules: rules.SecurityGroupRules(),
+		AddressGroups: rules.AddressGroups(), DefaultRules: rules.DefaultRules(), Addresses: rules,
 		Tags: rules, Quotas: rules, DHCP: rules, Bindings: rules, IPAvailability: rules, Zones: rules,
 	}})
 	if err != nil {

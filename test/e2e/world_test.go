@@ -39,9 +39,19 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
+	if device := os.Getenv(wireDevice); device != "" {
+		if err := runWire(device, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
-	if shared.lab != nil {
-		if err := shared.lab.Down(context.Background()); err != nil {
+	for _, l := range []*lab.Lab{shared.lab, securityLab.lab} {
+		if l == nil {
+			continue
+		}
+		if err := l.Down(context.Background()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}

@@ -28,6 +28,7 @@ type Engine struct {
 	dirtyTunnels set[tunnel]
 	dirtyStatic  bool
 	gone         map[string]struct{} // devices whose tag is wanted no more
+	places       map[string]Place    // of the wired ports, by port id
 	out          Delta
 }
 
@@ -57,11 +58,13 @@ type Delta struct {
 	Tags     map[string]*ovsdb.Tagging // of devices on br-int
 	Forget   []openflow.FlowMod        // learned flows on br-tun that must go
 	Verdicts map[nodestate.Key]Verdict // of the records that were looked at
+	Places   map[string]*Place         // of ports, by id: where they are switched now
 	VLANs    bool                      // the local VLANs have changed
 }
 
 func newDelta() Delta {
-	return Delta{Ports: map[string]*ovsdb.Port{}, Tags: map[string]*ovsdb.Tagging{}, Verdicts: map[nodestate.Key]Verdict{}}
+	return Delta{Ports: map[string]*ovsdb.Port{}, Tags: map[string]*ovsdb.Tagging{}, Verdicts: map[nodestate.Key]Verdict{},
+		Places: map[string]*Place{}}
 }
 
 // New makes an engine for a node that knows nothing yet.
@@ -73,7 +76,7 @@ func newEngine(s *State) *Engine {
 		ports: map[string]map[string]struct{}{}, tunnels: map[tunnel]*tunnelState{}, using: map[nodestate.Key]tunnel{},
 		tunnelNames: map[string]tunnel{},
 		dirtyNets:   set[string]{}, dirtyPorts: set[string]{}, dirtyFlood: set[string]{}, dirtyPeers: set[nodestate.Key]{},
-		dirtyTunnels: set[tunnel]{}, dirtyStatic: true, gone: map[string]struct{}{}, out: newDelta(),
+		dirtyTunnels: set[tunnel]{}, dirtyStatic: true, gone: map[string]struct{}{}, places: map[string]Place{}, out: newDelta(),
 	}
 }
 
@@ -266,6 +269,17 @@ func servicePort(p ServicePort) *ovsdb.Port {
 			ovsdb.KeyIfaceID: p.ID, ovsdb.KeyAttachedMAC: p.MAC.String(), ovsdb.KeyIfaceStatus: "active",
 		},
 	}
+}
+
+// Hold keeps a port on the dead VLAN for a reason; an empty reason lets it go.
+func (e *Engine) Hold(id, why string) {
+	if e.s.Held[id] == why {
+		return
+	}
+	if e.s.Held[id] = why; why == "" {
+		delete(e.s.Held, id)
+	}
+	e.touchPort(id)
 }
 
 // Patch tells the OpenFlow numbers of patch-tun on br-int and patch-int on br-tun; 0 while they have none.

@@ -34,13 +34,16 @@ func deviceOwner(name string) string { return "device/" + name }
 // learnTimeout is how long a learned entry lives without being confirmed, seconds (Neutron's).
 const learnTimeout = 300
 
-func staticInt(patchTun int) []openflow.Flow {
+// staticInt are br-int's; with filtered ports, what they and their networks need comes from the firewall.
+func staticInt(patchTun int, filtered bool) []openflow.Flow {
 	flows := []openflow.Flow{
 		pipeline.DeadVLAN.Flow(ownerBridges, openflow.MatchOf(openflow.VLAN(4095))),
 		pipeline.ClassifyMiss.Flow(ownerBridges, openflow.Match{}),
 		pipeline.CanaryFlow.Flow(ownerBridges, openflow.Match{}),
-		pipeline.ARPSpoofMiss.Flow(ownerBridges, openflow.Match{}),
-		pipeline.SwitchNormal.Flow(ownerBridges, openflow.Match{}, openflow.Normal),
+	}
+	if !filtered {
+		flows = append(flows, pipeline.ARPSpoofMiss.Flow(ownerBridges, openflow.Match{}),
+			pipeline.SwitchNormal.Flow(ownerBridges, openflow.Match{}, openflow.Normal))
 	}
 	if patchTun > 0 {
 		flows = append(flows, pipeline.FromTunnels.Flow(ownerBridges, openflow.MatchOf(openflow.InPort(uint32(patchTun))), to(pipeline.Switch)))

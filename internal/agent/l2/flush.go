@@ -11,6 +11,7 @@ import (
 	"baryon/internal/names"
 	"baryon/internal/nodestate"
 	"baryon/internal/openflow"
+	"baryon/internal/pipeline"
 )
 
 // Flush computes what the touched objects want now and returns what has changed.
@@ -21,7 +22,7 @@ func (e *Engine) Flush() Delta {
 	}
 	if e.dirtyStatic {
 		e.dirtyStatic = false
-		e.int.set("static", staticInt(e.s.PatchTun))
+		e.int.set("static", staticInt(e.s.PatchTun, e.s.Node.Filtered))
 		e.tun.set("static", staticTun(e.s.PatchInt))
 	}
 	for name := range e.gone {
@@ -145,6 +146,8 @@ func (e *Engine) wire(id string) {
 	rec := e.s.Ports[id]
 	devices := e.ports[id]
 	chosen := e.choose(devices)
+	var at Place
+	defer func() { e.place(id, at) }()
 	if rec != nil && chosen == "" {
 		e.out.Verdicts[rec.Key()] = Verdict{nodestate.Absent, "no device with this iface-id is plugged"}
 	}
@@ -159,7 +162,7 @@ func (e *Engine) wire(id string) {
 		case name != chosen:
 			e.kill(d, rec.Key().String())
 		default:
-			e.out.Verdicts[rec.Key()] = e.wireDevice(rec, d)
+			e.out.Verdicts[rec.Key()], at = e.wireDevice(rec, d)
 		}
 	}
 }
@@ -184,11 +187,15 @@ func (e *Engine) choose(devices map[string]struct{}) string {
 	return best
 }
 
-func (e *Engine) wireDevice(rec *nodestate.Port, d Device) Verdict {
+func (e *Engine) wireDevice(rec *nodestate.Port, d Device) (Verdict, Place) {
 	owner := rec.Key().String()
 	if !rec.AdminUp {
 		e.kill(d, owner)
-		return Verdict{nodestate.Done, "administratively down"}
+		return Verdict{nodestate.Done, "administratively down"}, Place{}
+	}
+	if why := e.s.Held[rec.ID]; why != "" {
+		e.kill(d, owner)
+		return Verdict{nodestate.Failed, why}, Place{}
 	}
 	netRec := e.s.Networks[rec.NetworkID]
 	if netRec == nil {
@@ -197,30 +204,50 @@ func (e *Engine) wireDevice(rec *nodestate.Port, d Device) Verdict {
 		} else {
 			e.kill(d, owner)
 		}
-		return Verdict{nodestate.Pending, "waiting for its network"}
+		return Verdict{nodestate.Pending, "waiting for its network"}, Place{}
 	}
 	vlan := e.nets[rec.NetworkID].vlan
 	if vlan == 0 {
 		e.kill(d, owner)
 		if why := e.unserved(netRec); why != "" {
-			return Verdict{nodestate.Failed, why}
+			return Verdict{nodestate.Failed, why}, Place{}
 		}
-		return Verdict{nodestate.Failed, "all local VLANs are in use"}
+		return Verdict{nodestate.Failed, "all local VLANs are in use"}, Place{}
 	}
 	if svc, ok := e.s.Services[rec.ID]; ok && svc.Name == d.Name && !svc.Placed && d.Tag != int(vlan) {
 		e.leave(d) // created on the dead VLAN, and stays there
-		return Verdict{nodestate.Pending, "waiting for its device to be put into its namespace"}
+		return Verdict{nodestate.Pending, "waiting for its device to be put into its namespace"}, Place{}
 	}
 	e.out.Tags[d.Name] = liveTag(netRec, vlan)
 	if d.OFPort <= 0 {
 		e.int.set(deviceOwner(d.Name), nil)
 		if d.OFPort < 0 || d.Error != "" {
-			return Verdict{nodestate.Failed, "Open vSwitch cannot open " + d.Name + ": " + d.Error}
+			return Verdict{nodestate.Failed, "Open vSwitch cannot open " + d.Name + ": " + d.Error}, Place{}
 		}
-		return Verdict{nodestate.Pending, "waiting for Open vSwitch to open " + d.Name}
+		return Verdict{nodestate.Pending, "waiting for Open vSwitch to open " + d.Name}, Place{}
 	}
-	e.int.set(deviceOwner(d.Name), portFlows(rec, d.OFPort))
-	return Verdict{State: nodestate.Done}
+	if e.s.Node.Filtered {
+		enter := pipeline.PortEnter.Flow(owner, openflow.MatchOf(openflow.InPort(uint32(d.OFPort)), openflow.NoVLAN()), to(pipeline.Switch))
+		e.int.set(deviceOwner(d.Name), []openflow.Flow{enter})
+	} else {
+		e.int.set(deviceOwner(d.Name), portFlows(rec, d.OFPort))
+	}
+	return Verdict{State: nodestate.Done}, Place{d.Name, d.OFPort, vlan}
+}
+
+// place notes where a port is switched now; nowhere, if it has no device.
+func (e *Engine) place(id string, at Place) {
+	old := e.places[id]
+	if old == at {
+		return
+	}
+	if at.Device == "" {
+		delete(e.places, id)
+		e.out.Places[id] = nil
+		return
+	}
+	e.places[id] = at
+	e.out.Places[id] = &at
 }
 
 // leave wants nothing of a device: what it has stays.

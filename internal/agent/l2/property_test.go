@@ -94,6 +94,9 @@ func TestIncrementsEqualWant(t *testing.T) {
 		if diff := cmp.Diff(dump(full), dump(w)); diff != "" {
 			t.Fatalf("increments differ from the whole: %s", diff)
 		}
+		if diff := cmp.Diff(full.Places, w.Places); diff != "" {
+			t.Fatalf("places of ports: %s", diff)
+		}
 		if diff := cmp.Diff(full.VLANs, w.VLANs); diff != "" {
 			t.Fatalf("local VLANs: %s", diff)
 		}

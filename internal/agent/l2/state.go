@@ -24,6 +24,7 @@ type Node struct {
 	TunnelTypes []string   // vxlan, gre
 	VXLANPort   uint16     // 0 or 4789: the default
 	Checksum    bool       // tunnels carry an outer checksum
+	Filtered    bool       // the openvswitch firewall checks and delivers what ports send and receive (tables 60 and 71 on)
 }
 
 func (n Node) tunnels(typ string) bool {
@@ -38,6 +39,13 @@ type Device struct {
 	Error   string // why not
 	Tag     int    // present VLAN tag, -1: none
 	Changed bool   // what the tag and the flows were made for was another port than IfaceID: they prove nothing
+}
+
+// Place is where a port is switched.
+type Place struct {
+	Device string
+	OFPort int
+	VLAN   uint16
 }
 
 // ServicePort is an internal port of br-int that a service of this node wants.
@@ -65,6 +73,7 @@ type State struct {
 	Peers     map[nodestate.Key]*nodestate.Peers
 	Devices   map[string]Device      // by name
 	Services  map[string]ServicePort // by port id
+	Held      map[string]string      // ports that must not pass anything yet, and why
 	Tunnels   map[string]int         // OpenFlow numbers of the tunnel ports that exist, by name
 	PatchTun  int                    // OpenFlow number of patch-tun on br-int; 0: not there yet
 	PatchInt  int                    // of patch-int on br-tun
@@ -75,7 +84,7 @@ type State struct {
 func NewState(n Node) *State {
 	return &State{
 		Node: n, Networks: map[string]*nodestate.Network{}, Ports: map[string]*nodestate.Port{},
-		Peers: map[nodestate.Key]*nodestate.Peers{}, Devices: map[string]Device{}, Services: map[string]ServicePort{},
+		Peers: map[nodestate.Key]*nodestate.Peers{}, Devices: map[string]Device{}, Services: map[string]ServicePort{}, Held: map[string]string{},
 		Tunnels: map[string]int{}, VLANs: map[Segment]uint16{},
 	}
 }

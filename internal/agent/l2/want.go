@@ -15,6 +15,7 @@ type Wanted struct {
 	Tags     map[string]ovsdb.Tagging
 	Verdicts map[nodestate.Key]Verdict
 	VLANs    map[Segment]uint16
+	Places   map[string]Place
 }
 
 // Want computes everything from a state at once.  It is the oracle for Engine's increments.
@@ -31,6 +32,9 @@ func Want(s *State) Wanted {
 	}
 	for _, r := range s.Peers {
 		e.Record(r)
+	}
+	for id, why := range s.Held {
+		e.Hold(id, why)
 	}
 	for _, p := range s.Services {
 		e.Service(p)
@@ -55,6 +59,7 @@ func NewWanted() Wanted {
 		Int: map[openflow.FlowKey]openflow.Flow{}, Tun: map[openflow.FlowKey]openflow.Flow{},
 		Ports: map[string]ovsdb.Port{}, Tags: map[string]ovsdb.Tagging{},
 		Verdicts: map[nodestate.Key]Verdict{}, VLANs: map[Segment]uint16{},
+		Places: map[string]Place{},
 	}
 }
 
@@ -64,6 +69,7 @@ func (w *Wanted) Apply(d Delta) {
 	carry(w.Tun, d.Tun)
 	carry(w.Ports, d.Ports)
 	carry(w.Tags, d.Tags)
+	carry(w.Places, d.Places)
 	for k, v := range d.Verdicts {
 		w.Verdicts[k] = v
 	}

@@ -1004,6 +1004,7 @@ type NodeInfo struct {
 	HybridPlug       bool                   `protobuf:"varint,7,opt,name=hybrid_plug,json=hybridPlug,proto3" json:"hybrid_plug,omitempty"`
 	Version          string                 `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`
 	AvailabilityZone string                 `protobuf:"bytes,9,opt,name=availability_zone,json=availabilityZone,proto3" json:"availability_zone,omitempty"`
+	Firewall         string                 `protobuf:"bytes,10,opt,name=firewall,proto3" json:"firewall,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1101,6 +1102,13 @@ func (x *NodeInfo) GetAvailabilityZone() string {
 	return ""
 }
 
+func (x *NodeInfo) GetFirewall() string {
+	if x != nil {
+		return x.Firewall
+	}
+	return ""
+}
+
 // Record is one piece of node state.  Addresses are 4 or 16 bytes, Ethernet addresses 6, prefixes address and length.
 type Record struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1111,6 +1119,8 @@ type Record struct {
 	//	*Record_Peers
 	//	*Record_Dhcp
 	//	*Record_DhcpHost
+	//	*Record_Group
+	//	*Record_Members
 	Record        isRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1198,6 +1208,24 @@ func (x *Record) GetDhcpHost() *DHCPHost {
 	return nil
 }
 
+func (x *Record) GetGroup() *Group {
+	if x != nil {
+		if x, ok := x.Record.(*Record_Group); ok {
+			return x.Group
+		}
+	}
+	return nil
+}
+
+func (x *Record) GetMembers() *Members {
+	if x != nil {
+		if x, ok := x.Record.(*Record_Members); ok {
+			return x.Members
+		}
+	}
+	return nil
+}
+
 type isRecord_Record interface {
 	isRecord_Record()
 }
@@ -1222,6 +1250,14 @@ type Record_DhcpHost struct {
 	DhcpHost *DHCPHost `protobuf:"bytes,5,opt,name=dhcp_host,json=dhcpHost,proto3,oneof"`
 }
 
+type Record_Group struct {
+	Group *Group `protobuf:"bytes,6,opt,name=group,proto3,oneof"`
+}
+
+type Record_Members struct {
+	Members *Members `protobuf:"bytes,7,opt,name=members,proto3,oneof"`
+}
+
 func (*Record_Network) isRecord_Record() {}
 
 func (*Record_Port) isRecord_Record() {}
@@ -1231,6 +1267,10 @@ func (*Record_Peers) isRecord_Record() {}
 func (*Record_Dhcp) isRecord_Record() {}
 
 func (*Record_DhcpHost) isRecord_Record() {}
+
+func (*Record_Group) isRecord_Record() {}
+
+func (*Record_Members) isRecord_Record() {}
 
 type Prefix struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1381,6 +1421,7 @@ type Port struct {
 	DeviceOwner   string                 `protobuf:"bytes,9,opt,name=device_owner,json=deviceOwner,proto3" json:"device_owner,omitempty"`
 	DeviceId      string                 `protobuf:"bytes,10,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
 	Hybrid        bool                   `protobuf:"varint,11,opt,name=hybrid,proto3" json:"hybrid,omitempty"`
+	Groups        []string               `protobuf:"bytes,12,rep,name=groups,proto3" json:"groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1492,6 +1533,13 @@ func (x *Port) GetHybrid() bool {
 	return false
 }
 
+func (x *Port) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
 type Address struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Prefix        *Prefix                `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
@@ -1596,6 +1644,219 @@ func (x *Pair) GetPrefix() *Prefix {
 	return nil
 }
 
+type Group struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Stateless     bool                   `protobuf:"varint,2,opt,name=stateless,proto3" json:"stateless,omitempty"`
+	Rules         []*Rule                `protobuf:"bytes,3,rep,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Group) Reset() {
+	*x = Group{}
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Group) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Group) ProtoMessage() {}
+
+func (x *Group) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Group.ProtoReflect.Descriptor instead.
+func (*Group) Descriptor() ([]byte, []int) {
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Group) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Group) GetStateless() bool {
+	if x != nil {
+		return x.Stateless
+	}
+	return false
+}
+
+func (x *Group) GetRules() []*Rule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+// Rule carries its numbers one higher than they are, so that what is absent is "any" (-1).
+type Rule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Egress        bool                   `protobuf:"varint,2,opt,name=egress,proto3" json:"egress,omitempty"`
+	Ipv6          bool                   `protobuf:"varint,3,opt,name=ipv6,proto3" json:"ipv6,omitempty"`
+	Protocol      uint32                 `protobuf:"varint,4,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	PortMin       uint32                 `protobuf:"varint,5,opt,name=port_min,json=portMin,proto3" json:"port_min,omitempty"`
+	PortMax       uint32                 `protobuf:"varint,6,opt,name=port_max,json=portMax,proto3" json:"port_max,omitempty"`
+	Remote        *Prefix                `protobuf:"bytes,7,opt,name=remote,proto3" json:"remote,omitempty"`
+	Members       string                 `protobuf:"bytes,8,opt,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rule) Reset() {
+	*x = Rule{}
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rule) ProtoMessage() {}
+
+func (x *Rule) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rule.ProtoReflect.Descriptor instead.
+func (*Rule) Descriptor() ([]byte, []int) {
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Rule) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Rule) GetEgress() bool {
+	if x != nil {
+		return x.Egress
+	}
+	return false
+}
+
+func (x *Rule) GetIpv6() bool {
+	if x != nil {
+		return x.Ipv6
+	}
+	return false
+}
+
+func (x *Rule) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *Rule) GetPortMin() uint32 {
+	if x != nil {
+		return x.PortMin
+	}
+	return 0
+}
+
+func (x *Rule) GetPortMax() uint32 {
+	if x != nil {
+		return x.PortMax
+	}
+	return 0
+}
+
+func (x *Rule) GetRemote() *Prefix {
+	if x != nil {
+		return x.Remote
+	}
+	return nil
+}
+
+func (x *Rule) GetMembers() string {
+	if x != nil {
+		return x.Members
+	}
+	return ""
+}
+
+type Members struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Prefixes      []*Prefix              `protobuf:"bytes,2,rep,name=prefixes,proto3" json:"prefixes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Members) Reset() {
+	*x = Members{}
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Members) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Members) ProtoMessage() {}
+
+func (x *Members) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Members.ProtoReflect.Descriptor instead.
+func (*Members) Descriptor() ([]byte, []int) {
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Members) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Members) GetPrefixes() []*Prefix {
+	if x != nil {
+		return x.Prefixes
+	}
+	return nil
+}
+
 type Peers struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	NetworkId     string                 `protobuf:"bytes,1,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
@@ -1608,7 +1869,7 @@ type Peers struct {
 
 func (x *Peers) Reset() {
 	*x = Peers{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[22]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +1881,7 @@ func (x *Peers) String() string {
 func (*Peers) ProtoMessage() {}
 
 func (x *Peers) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[22]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +1894,7 @@ func (x *Peers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peers.ProtoReflect.Descriptor instead.
 func (*Peers) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{22}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Peers) GetNetworkId() string {
@@ -1675,7 +1936,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[23]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1948,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[23]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1961,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{23}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Peer) GetPortId() string {
@@ -1737,7 +1998,7 @@ type DHCP struct {
 
 func (x *DHCP) Reset() {
 	*x = DHCP{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[24]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1749,7 +2010,7 @@ func (x *DHCP) String() string {
 func (*DHCP) ProtoMessage() {}
 
 func (x *DHCP) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[24]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1762,7 +2023,7 @@ func (x *DHCP) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DHCP.ProtoReflect.Descriptor instead.
 func (*DHCP) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{24}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DHCP) GetNetworkId() string {
@@ -1818,7 +2079,7 @@ type DHCPSubnet struct {
 
 func (x *DHCPSubnet) Reset() {
 	*x = DHCPSubnet{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[25]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1830,7 +2091,7 @@ func (x *DHCPSubnet) String() string {
 func (*DHCPSubnet) ProtoMessage() {}
 
 func (x *DHCPSubnet) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[25]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1843,7 +2104,7 @@ func (x *DHCPSubnet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DHCPSubnet.ProtoReflect.Descriptor instead.
 func (*DHCPSubnet) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{25}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DHCPSubnet) GetId() string {
@@ -1926,7 +2187,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[26]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2199,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[26]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2212,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{26}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Route) GetDestination() *Prefix {
@@ -1983,7 +2244,7 @@ type DHCPHost struct {
 
 func (x *DHCPHost) Reset() {
 	*x = DHCPHost{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[27]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1995,7 +2256,7 @@ func (x *DHCPHost) String() string {
 func (*DHCPHost) ProtoMessage() {}
 
 func (x *DHCPHost) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[27]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2008,7 +2269,7 @@ func (x *DHCPHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DHCPHost.ProtoReflect.Descriptor instead.
 func (*DHCPHost) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{27}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DHCPHost) GetPortId() string {
@@ -2072,7 +2333,7 @@ type HostAddress struct {
 
 func (x *HostAddress) Reset() {
 	*x = HostAddress{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[28]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2084,7 +2345,7 @@ func (x *HostAddress) String() string {
 func (*HostAddress) ProtoMessage() {}
 
 func (x *HostAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[28]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2097,7 +2358,7 @@ func (x *HostAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostAddress.ProtoReflect.Descriptor instead.
 func (*HostAddress) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{28}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HostAddress) GetSubnetId() string {
@@ -2139,7 +2400,7 @@ type DHCPOption struct {
 
 func (x *DHCPOption) Reset() {
 	*x = DHCPOption{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[29]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2151,7 +2412,7 @@ func (x *DHCPOption) String() string {
 func (*DHCPOption) ProtoMessage() {}
 
 func (x *DHCPOption) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[29]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2164,7 +2425,7 @@ func (x *DHCPOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DHCPOption.ProtoReflect.Descriptor instead.
 func (*DHCPOption) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{29}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DHCPOption) GetName() string {
@@ -2203,7 +2464,7 @@ type Instance struct {
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[30]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2215,7 +2476,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[30]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2228,7 +2489,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{30}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Instance) GetId() string {
@@ -2342,7 +2603,7 @@ const file_proto_baryon_v1_southbound_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\"Z\n" +
 	"\x0eInstanceReport\x12\x17\n" +
 	"\aport_id\x18\x01 \x01(\tR\x06portId\x12/\n" +
-	"\binstance\x18\x02 \x01(\v2\x13.baryon.v1.InstanceR\binstance\"\x96\x03\n" +
+	"\binstance\x18\x02 \x01(\v2\x13.baryon.v1.InstanceR\binstance\"\xb2\x03\n" +
 	"\bNodeInfo\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
 	"\x05roles\x18\x02 \x03(\tR\x05roles\x12\x1b\n" +
@@ -2353,16 +2614,20 @@ const file_proto_baryon_v1_southbound_proto_rawDesc = "" +
 	"\vhybrid_plug\x18\a \x01(\bR\n" +
 	"hybridPlug\x12\x18\n" +
 	"\aversion\x18\b \x01(\tR\aversion\x12+\n" +
-	"\x11availability_zone\x18\t \x01(\tR\x10availabilityZone\x1aA\n" +
+	"\x11availability_zone\x18\t \x01(\tR\x10availabilityZone\x12\x1a\n" +
+	"\bfirewall\x18\n" +
+	" \x01(\tR\bfirewall\x1aA\n" +
 	"\x13BridgeMappingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xee\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc8\x02\n" +
 	"\x06Record\x12.\n" +
 	"\anetwork\x18\x01 \x01(\v2\x12.baryon.v1.NetworkH\x00R\anetwork\x12%\n" +
 	"\x04port\x18\x02 \x01(\v2\x0f.baryon.v1.PortH\x00R\x04port\x12(\n" +
 	"\x05peers\x18\x03 \x01(\v2\x10.baryon.v1.PeersH\x00R\x05peers\x12%\n" +
 	"\x04dhcp\x18\x04 \x01(\v2\x0f.baryon.v1.DHCPH\x00R\x04dhcp\x122\n" +
-	"\tdhcp_host\x18\x05 \x01(\v2\x13.baryon.v1.DHCPHostH\x00R\bdhcpHostB\b\n" +
+	"\tdhcp_host\x18\x05 \x01(\v2\x13.baryon.v1.DHCPHostH\x00R\bdhcpHost\x12(\n" +
+	"\x05group\x18\x06 \x01(\v2\x10.baryon.v1.GroupH\x00R\x05group\x12.\n" +
+	"\amembers\x18\a \x01(\v2\x12.baryon.v1.MembersH\x00R\amembersB\b\n" +
 	"\x06record\"6\n" +
 	"\x06Prefix\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
@@ -2373,7 +2638,7 @@ const file_proto_baryon_v1_southbound_proto_rawDesc = "" +
 	"\x04type\x18\x03 \x01(\tR\x04type\x12)\n" +
 	"\x10physical_network\x18\x04 \x01(\tR\x0fphysicalNetwork\x12'\n" +
 	"\x0fsegmentation_id\x18\x05 \x01(\rR\x0esegmentationId\x12\x10\n" +
-	"\x03mtu\x18\x06 \x01(\x03R\x03mtu\"\xdb\x02\n" +
+	"\x03mtu\x18\x06 \x01(\x03R\x03mtu\"\xf3\x02\n" +
 	"\x04Port\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -2387,13 +2652,30 @@ const file_proto_baryon_v1_southbound_proto_rawDesc = "" +
 	"\fdevice_owner\x18\t \x01(\tR\vdeviceOwner\x12\x1b\n" +
 	"\tdevice_id\x18\n" +
 	" \x01(\tR\bdeviceId\x12\x16\n" +
-	"\x06hybrid\x18\v \x01(\bR\x06hybrid\"Q\n" +
+	"\x06hybrid\x18\v \x01(\bR\x06hybrid\x12\x16\n" +
+	"\x06groups\x18\f \x03(\tR\x06groups\"Q\n" +
 	"\aAddress\x12)\n" +
 	"\x06prefix\x18\x01 \x01(\v2\x11.baryon.v1.PrefixR\x06prefix\x12\x1b\n" +
 	"\tsubnet_id\x18\x02 \x01(\tR\bsubnetId\"C\n" +
 	"\x04Pair\x12\x10\n" +
 	"\x03mac\x18\x01 \x01(\fR\x03mac\x12)\n" +
-	"\x06prefix\x18\x02 \x01(\v2\x11.baryon.v1.PrefixR\x06prefix\"}\n" +
+	"\x06prefix\x18\x02 \x01(\v2\x11.baryon.v1.PrefixR\x06prefix\"\\\n" +
+	"\x05Group\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
+	"\tstateless\x18\x02 \x01(\bR\tstateless\x12%\n" +
+	"\x05rules\x18\x03 \x03(\v2\x0f.baryon.v1.RuleR\x05rules\"\xd9\x01\n" +
+	"\x04Rule\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06egress\x18\x02 \x01(\bR\x06egress\x12\x12\n" +
+	"\x04ipv6\x18\x03 \x01(\bR\x04ipv6\x12\x1a\n" +
+	"\bprotocol\x18\x04 \x01(\rR\bprotocol\x12\x19\n" +
+	"\bport_min\x18\x05 \x01(\rR\aportMin\x12\x19\n" +
+	"\bport_max\x18\x06 \x01(\rR\aportMax\x12)\n" +
+	"\x06remote\x18\a \x01(\v2\x11.baryon.v1.PrefixR\x06remote\x12\x18\n" +
+	"\amembers\x18\b \x01(\tR\amembers\"H\n" +
+	"\aMembers\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12-\n" +
+	"\bprefixes\x18\x02 \x03(\v2\x11.baryon.v1.PrefixR\bprefixes\"}\n" +
 	"\x05Peers\x12\x1d\n" +
 	"\n" +
 	"network_id\x18\x01 \x01(\tR\tnetworkId\x12\x12\n" +
@@ -2485,7 +2767,7 @@ func file_proto_baryon_v1_southbound_proto_rawDescGZIP() []byte {
 	return file_proto_baryon_v1_southbound_proto_rawDescData
 }
 
-var file_proto_baryon_v1_southbound_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_proto_baryon_v1_southbound_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_proto_baryon_v1_southbound_proto_goTypes = []any{
 	(*EnrolRequest)(nil),   // 0: baryon.v1.EnrolRequest
 	(*RenewRequest)(nil),   // 1: baryon.v1.RenewRequest
@@ -2509,18 +2791,21 @@ var file_proto_baryon_v1_southbound_proto_goTypes = []any{
 	(*Port)(nil),           // 19: baryon.v1.Port
 	(*Address)(nil),        // 20: baryon.v1.Address
 	(*Pair)(nil),           // 21: baryon.v1.Pair
-	(*Peers)(nil),          // 22: baryon.v1.Peers
-	(*Peer)(nil),           // 23: baryon.v1.Peer
-	(*DHCP)(nil),           // 24: baryon.v1.DHCP
-	(*DHCPSubnet)(nil),     // 25: baryon.v1.DHCPSubnet
-	(*Route)(nil),          // 26: baryon.v1.Route
-	(*DHCPHost)(nil),       // 27: baryon.v1.DHCPHost
-	(*HostAddress)(nil),    // 28: baryon.v1.HostAddress
-	(*DHCPOption)(nil),     // 29: baryon.v1.DHCPOption
-	(*Instance)(nil),       // 30: baryon.v1.Instance
-	nil,                    // 31: baryon.v1.NodeInfo.BridgeMappingsEntry
-	nil,                    // 32: baryon.v1.Instance.PublicKeysEntry
-	nil,                    // 33: baryon.v1.Instance.MetaEntry
+	(*Group)(nil),          // 22: baryon.v1.Group
+	(*Rule)(nil),           // 23: baryon.v1.Rule
+	(*Members)(nil),        // 24: baryon.v1.Members
+	(*Peers)(nil),          // 25: baryon.v1.Peers
+	(*Peer)(nil),           // 26: baryon.v1.Peer
+	(*DHCP)(nil),           // 27: baryon.v1.DHCP
+	(*DHCPSubnet)(nil),     // 28: baryon.v1.DHCPSubnet
+	(*Route)(nil),          // 29: baryon.v1.Route
+	(*DHCPHost)(nil),       // 30: baryon.v1.DHCPHost
+	(*HostAddress)(nil),    // 31: baryon.v1.HostAddress
+	(*DHCPOption)(nil),     // 32: baryon.v1.DHCPOption
+	(*Instance)(nil),       // 33: baryon.v1.Instance
+	nil,                    // 34: baryon.v1.NodeInfo.BridgeMappingsEntry
+	nil,                    // 35: baryon.v1.Instance.PublicKeysEntry
+	nil,                    // 36: baryon.v1.Instance.MetaEntry
 }
 var file_proto_baryon_v1_southbound_proto_depIdxs = []int32{
 	5,  // 0: baryon.v1.FromNode.hello:type_name -> baryon.v1.Hello
@@ -2535,38 +2820,43 @@ var file_proto_baryon_v1_southbound_proto_depIdxs = []int32{
 	15, // 9: baryon.v1.Hello.info:type_name -> baryon.v1.NodeInfo
 	13, // 10: baryon.v1.Reports.statuses:type_name -> baryon.v1.Status
 	14, // 11: baryon.v1.Reports.instances:type_name -> baryon.v1.InstanceReport
-	30, // 12: baryon.v1.InstanceReport.instance:type_name -> baryon.v1.Instance
-	31, // 13: baryon.v1.NodeInfo.bridge_mappings:type_name -> baryon.v1.NodeInfo.BridgeMappingsEntry
+	33, // 12: baryon.v1.InstanceReport.instance:type_name -> baryon.v1.Instance
+	34, // 13: baryon.v1.NodeInfo.bridge_mappings:type_name -> baryon.v1.NodeInfo.BridgeMappingsEntry
 	18, // 14: baryon.v1.Record.network:type_name -> baryon.v1.Network
 	19, // 15: baryon.v1.Record.port:type_name -> baryon.v1.Port
-	22, // 16: baryon.v1.Record.peers:type_name -> baryon.v1.Peers
-	24, // 17: baryon.v1.Record.dhcp:type_name -> baryon.v1.DHCP
-	27, // 18: baryon.v1.Record.dhcp_host:type_name -> baryon.v1.DHCPHost
-	20, // 19: baryon.v1.Port.addresses:type_name -> baryon.v1.Address
-	21, // 20: baryon.v1.Port.allowed_pairs:type_name -> baryon.v1.Pair
-	17, // 21: baryon.v1.Address.prefix:type_name -> baryon.v1.Prefix
-	17, // 22: baryon.v1.Pair.prefix:type_name -> baryon.v1.Prefix
-	23, // 23: baryon.v1.Peers.peers:type_name -> baryon.v1.Peer
-	25, // 24: baryon.v1.DHCP.subnets:type_name -> baryon.v1.DHCPSubnet
-	17, // 25: baryon.v1.DHCPSubnet.cidr:type_name -> baryon.v1.Prefix
-	26, // 26: baryon.v1.DHCPSubnet.host_routes:type_name -> baryon.v1.Route
-	17, // 27: baryon.v1.Route.destination:type_name -> baryon.v1.Prefix
-	28, // 28: baryon.v1.DHCPHost.addresses:type_name -> baryon.v1.HostAddress
-	29, // 29: baryon.v1.DHCPHost.options:type_name -> baryon.v1.DHCPOption
-	30, // 30: baryon.v1.DHCPHost.instance:type_name -> baryon.v1.Instance
-	32, // 31: baryon.v1.Instance.public_keys:type_name -> baryon.v1.Instance.PublicKeysEntry
-	33, // 32: baryon.v1.Instance.meta:type_name -> baryon.v1.Instance.MetaEntry
-	3,  // 33: baryon.v1.Southbound.Connect:input_type -> baryon.v1.FromNode
-	1,  // 34: baryon.v1.Southbound.Renew:input_type -> baryon.v1.RenewRequest
-	0,  // 35: baryon.v1.Enrolment.Enrol:input_type -> baryon.v1.EnrolRequest
-	4,  // 36: baryon.v1.Southbound.Connect:output_type -> baryon.v1.ToNode
-	2,  // 37: baryon.v1.Southbound.Renew:output_type -> baryon.v1.Certificate
-	2,  // 38: baryon.v1.Enrolment.Enrol:output_type -> baryon.v1.Certificate
-	36, // [36:39] is the sub-list for method output_type
-	33, // [33:36] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	25, // 16: baryon.v1.Record.peers:type_name -> baryon.v1.Peers
+	27, // 17: baryon.v1.Record.dhcp:type_name -> baryon.v1.DHCP
+	30, // 18: baryon.v1.Record.dhcp_host:type_name -> baryon.v1.DHCPHost
+	22, // 19: baryon.v1.Record.group:type_name -> baryon.v1.Group
+	24, // 20: baryon.v1.Record.members:type_name -> baryon.v1.Members
+	20, // 21: baryon.v1.Port.addresses:type_name -> baryon.v1.Address
+	21, // 22: baryon.v1.Port.allowed_pairs:type_name -> baryon.v1.Pair
+	17, // 23: baryon.v1.Address.prefix:type_name -> baryon.v1.Prefix
+	17, // 24: baryon.v1.Pair.prefix:type_name -> baryon.v1.Prefix
+	23, // 25: baryon.v1.Group.rules:type_name -> baryon.v1.Rule
+	17, // 26: baryon.v1.Rule.remote:type_name -> baryon.v1.Prefix
+	17, // 27: baryon.v1.Members.prefixes:type_name -> baryon.v1.Prefix
+	26, // 28: baryon.v1.Peers.peers:type_name -> baryon.v1.Peer
+	28, // 29: baryon.v1.DHCP.subnets:type_name -> baryon.v1.DHCPSubnet
+	17, // 30: baryon.v1.DHCPSubnet.cidr:type_name -> baryon.v1.Prefix
+	29, // 31: baryon.v1.DHCPSubnet.host_routes:type_name -> baryon.v1.Route
+	17, // 32: baryon.v1.Route.destination:type_name -> baryon.v1.Prefix
+	31, // 33: baryon.v1.DHCPHost.addresses:type_name -> baryon.v1.HostAddress
+	32, // 34: baryon.v1.DHCPHost.options:type_name -> baryon.v1.DHCPOption
+	33, // 35: baryon.v1.DHCPHost.instance:type_name -> baryon.v1.Instance
+	35, // 36: baryon.v1.Instance.public_keys:type_name -> baryon.v1.Instance.PublicKeysEntry
+	36, // 37: baryon.v1.Instance.meta:type_name -> baryon.v1.Instance.MetaEntry
+	3,  // 38: baryon.v1.Southbound.Connect:input_type -> baryon.v1.FromNode
+	1,  // 39: baryon.v1.Southbound.Renew:input_type -> baryon.v1.RenewRequest
+	0,  // 40: baryon.v1.Enrolment.Enrol:input_type -> baryon.v1.EnrolRequest
+	4,  // 41: baryon.v1.Southbound.Connect:output_type -> baryon.v1.ToNode
+	2,  // 42: baryon.v1.Southbound.Renew:output_type -> baryon.v1.Certificate
+	2,  // 43: baryon.v1.Enrolment.Enrol:output_type -> baryon.v1.Certificate
+	41, // [41:44] is the sub-list for method output_type
+	38, // [38:41] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_proto_baryon_v1_southbound_proto_init() }
@@ -2593,6 +2883,8 @@ func file_proto_baryon_v1_southbound_proto_init() {
 		(*Record_Peers)(nil),
 		(*Record_Dhcp)(nil),
 		(*Record_DhcpHost)(nil),
+		(*Record_Group)(nil),
+		(*Record_Members)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2600,7 +2892,7 @@ func file_proto_baryon_v1_southbound_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_baryon_v1_southbound_proto_rawDesc), len(file_proto_baryon_v1_southbound_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

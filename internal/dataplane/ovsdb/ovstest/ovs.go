@@ -157,7 +157,7 @@ func (n *Node) StartDB() {
 // StartSwitch starts ovs-vswitchd and waits until it has read its configuration.
 func (n *Node) StartSwitch() {
 	n.t.Helper()
-	n.vs = n.start("ovs-vswitchd", "unix:"+n.RunDir+"/db.sock", "--unixctl="+n.RunDir+"/vs.ctl", "--pidfile="+n.RunDir+"/vs.pid",
+	n.vs = n.start("ovs-vswitchd", "unix:"+n.RunDir+"/db.sock", "--unixctl="+n.RunDir+"/ovs-vswitchd.ctl", "--pidfile="+n.RunDir+"/vs.pid",
 		"--no-chdir", "--disable-system", "--verbose=off")
 	n.Ctl("set", "Open_vSwitch", ".", "external_ids:ovstest=1") // waits for ovs-vswitchd
 }
