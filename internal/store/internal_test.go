@@ -171,3 +171,47 @@ func TestStartIsQuiet(t *testing.T) {
 		t.Errorf("logged %s", out.String())
 	}
 }
+
+// A complete read takes as many pages as it needs and asks for as much at once as fits.
+func TestLoadPages(t *testing.T) {
+	dir, tab := t.TempDir(), things()
+	const rows = 2*firstPage + 7
+	open := func() *Store {
+		s, err := Open(t.Context(), Options{Dir: dir, Tables: []AnyTable{tab}, UnsafeNoFsync: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := open()
+	if _, err := s.Update(t.Context(), func(tx Tx) error {
+		for i := range rows {
+			Put(tx, tab, &thing{ID: fmt.Sprint(i), Group: fmt.Sprint(i % 3)})
+		}
+		for range Find(tx, tab, "group", "1") { // a guard, between the rows and the keys of unique values
+			break
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	rev, had := s.Snapshot().Revision(), guards(s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open()
+	if n := Count(s.Snapshot(), tab, "", ""); n != rows || guards(s) != had || had == "" || s.Snapshot().Revision() < rev {
+		t.Errorf("%d rows, guards %q at %d, want %d, %q at %d", n, guards(s), s.Snapshot().Revision(), rows, had, rev)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, c := range []struct {
+		keys, bytes int
+		want        int64
+	}{{1000, 400_000, 41943}, {1000, 1 << 30, pageLeast}, {10, 0, pageMost}, {1000, 1000, pageMost}} {
+		if got := nextPage(c.keys, c.bytes); got != c.want {
+			t.Errorf("after %d keys of %d bytes: %d, want %d", c.keys, c.bytes, got, c.want)
+		}
+	}
+}

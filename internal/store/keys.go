@@ -11,6 +11,7 @@ import (
 const (
 	rowPrefix    = "/baryon/"
 	uniquePrefix = "/baryon-unique/"
+	uniqueEnd    = "/baryon-unique0" // behind all of them
 	guardPrefix  = "/baryon-guard/"
 	formatKey    = "/baryon-format"
 	rangeFrom    = "/baryon-"

@@ -16,8 +16,22 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// pageSize is how many keys one request of the initial read asks for.
-const pageSize = 2000
+// Pages of a complete read.  They are large, because etcd counts for each page all keys that follow it; how large follows from the
+// bytes of the page before, so that an answer stays below some megabytes whatever the rows hold.
+const (
+	firstPage = 1000 // keys
+	pageLeast = 100
+	pageMost  = 100_000
+	pageBytes = 16 << 20
+)
+
+// nextPage is how many keys to ask for after a page of so many keys and bytes.
+func nextPage(keys, bytes int) int64 {
+	return int64(min(max(pageBytes*keys/max(bytes, 1), pageLeast), pageMost))
+}
+
+// readRanges is all that the replica reads: everything of ours but the keys of unique values, which only transactions look at.
+var readRanges = [][2]string{{rangeFrom, uniquePrefix}, {uniqueEnd, rangeEnd}}
 
 // maxDrain bounds how many watch responses become one batch.
 const maxDrain = 256
@@ -78,36 +92,51 @@ func (p *pending) drop(rows map[string]sent) {
 func (s *Store) load(ctx context.Context, base *snapshot, strict bool) (*builder, error) {
 	b := newBuilder(base)
 	seen := make(map[string]struct{})
-	from, rev := rangeFrom, int64(0)
-	for {
-		opts := []clientv3.OpOption{clientv3.WithRange(rangeEnd), clientv3.WithLimit(pageSize)}
-		if rev != 0 {
-			opts = append(opts, clientv3.WithRev(rev))
-		}
-		resp, err := s.client.Get(ctx, from, opts...)
-		if err != nil {
-			return nil, fmt.Errorf("read all rows: %w", err)
-		}
-		if rev == 0 {
-			rev = resp.Header.Revision
-		}
-		for _, kv := range resp.Kvs {
-			seen[string(kv.Key)] = struct{}{}
-			if err := s.applyPut(b, kv); err != nil {
-				if strict || errors.Is(err, ErrFormat) {
-					return nil, err
-				}
-				s.log.Error("row in etcd is unreadable, the last readable one stays in use", "err", err)
+	rev := int64(0)
+	for _, r := range readRanges {
+		err := s.loadRange(ctx, r[0], r[1], &rev, func(kv *mvccpb.KeyValue) error {
+			if base.rev > 0 {
+				seen[string(kv.Key)] = struct{}{}
 			}
+			err := s.applyPut(b, kv)
+			if err != nil && !strict && !errors.Is(err, ErrFormat) {
+				s.log.Error("row in etcd is unreadable, the last readable one stays in use", "err", err)
+				return nil
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
 		}
-		if !resp.More || len(resp.Kvs) == 0 {
-			break
-		}
-		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
 	}
 	s.removeUnseen(b, seen)
 	b.next.rev = rev
 	return b, nil
+}
+
+// loadRange reads a range of keys at the revision, or at the newest if it is 0, and notes which that was.
+func (s *Store) loadRange(ctx context.Context, from, end string, rev *int64, each func(*mvccpb.KeyValue) error) error {
+	for limit := int64(firstPage); ; {
+		resp, err := s.client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(limit), clientv3.WithRev(*rev))
+		if err != nil {
+			return fmt.Errorf("read all rows: %w", err)
+		}
+		if *rev == 0 {
+			*rev = resp.Header.Revision
+		}
+		bytes := 0
+		for _, kv := range resp.Kvs {
+			bytes += len(kv.Key) + len(kv.Value)
+			if err := each(kv); err != nil {
+				return err
+			}
+		}
+		if !resp.More || len(resp.Kvs) == 0 {
+			return nil
+		}
+		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+		limit = nextPage(len(resp.Kvs), bytes)
+	}
 }
 
 // removeUnseen drops what the base snapshot has and etcd no longer holds.

@@ -45,6 +45,8 @@ var harmless = []struct{ message, cause string }{
 	// The storage version is looked for before the first commit of a new data directory is on disk; etcd looks again after 5 s.
 	{message: "Failed to detect schema version", cause: "missing term information"},
 	{message: "failed to update storage version", cause: "missing term information"},
+	// Of a restart: it refuses its own message until it has begun to read its log again, and tries anew at once, hundreds of times.
+	{message: "failed to publish local member to cluster through raft", cause: "too many requests"},
 	// We closed it while it was about to look at versions.
 	{message: "server has stopped; skipping GoAttach"},
 }
