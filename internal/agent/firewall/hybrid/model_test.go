@@ -289,7 +289,7 @@ func TestChainsMeanTheModel(t *testing.T) {
 			if d := e.Flush(); len(d.Chains)+len(d.Sets)+len(d.Touched) != 0 {
 				t.Fatalf("a second flush wants %v", d)
 			}
-			for range 30 {
+			for range 150 {
 				k := drawPacket(t, p)
 				if elsewhere(p, k) {
 					continue
