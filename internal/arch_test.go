@@ -62,7 +62,7 @@ var rooms = []room{
 var roots = []string{"cmd/baryon", "test/..."}
 
 // managers never import each other: what two of them need belongs into nodestate, pipeline or a driver.
-var managers = []string{"internal/agent/l2", "internal/agent/dhcp", "internal/agent/metadata"}
+var managers = []string{"internal/agent/l2", "internal/agent/firewall", "internal/agent/dhcp", "internal/agent/metadata"}
 
 func matches(pattern, pkg string) bool {
 	if base, ok := strings.CutSuffix(pattern, "/..."); ok {

@@ -59,7 +59,7 @@ type agent struct {
 	loop     *reconcile.Loop
 	ovs      *ovsdb.Driver
 	engine   *l2.Engine
-	filter   *filter // nil: the firewall driver is not openvswitch
+	filter   *filter // nil: the firewall driver is noop
 	guard    *guard  // nil: the firewall driver is not iptables_hybrid
 	runners  []*runner
 	tracker  *reconcile.Tracker[nodestate.Key, nodestate.State]
@@ -149,13 +149,14 @@ func newAgent(ctx context.Context, cfg Config) (*agent, error) {
 	a.ovs = ovsdb.New("unix:"+filepath.Join(cfg.OVSRunDir, "db.sock"), a.loop.Dirty, cfg.Log)
 	a.engine = l2.New(l2.Node{
 		Host: cfg.Host, TunnelIP: cfg.TunnelIP, TunnelTypes: cfg.TunnelTypes, VXLANPort: cfg.VXLANPort, Checksum: cfg.TunnelChecksum,
-		Filtered: cfg.Firewall == FirewallOVS,
+		Filtered: cfg.Firewall != FirewallNone,
 	})
-	if cfg.Firewall == FirewallOVS {
+	if cfg.Firewall != FirewallNone {
 		a.filter = newFilter(conntrack.New(cfg.OVSRunDir, func() string { return a.datapath }))
 	}
 	if cfg.Firewall == FirewallHybrid {
 		a.guard = newGuard(cfg)
+		a.filter.engine.Record(bridgedGroup())
 	}
 	for _, m := range cfg.Managers {
 		a.runners = append(a.runners, newRunner(m, a.loop.Dirty, func(err error, _ int) {

@@ -264,3 +264,18 @@ func TestFirewallRestartChangesNothing(t *testing.T) {
 		t.Error("no conjunctions were at work")
 	}
 }
+
+// Fragments of what a rule without ports allows pass from the first datagram on; of what no rule allows nothing passes.
+func TestFragments(t *testing.T) {
+	f := newFilteredNode(t)
+	f.up(group(groupA, egressAll(false)), group(groupB, ingress(1, -1, -1), ingress(17, -1, -1)))
+	echo(t, f.nq, "udp", ":53")
+	long := strings.Repeat("0123456789", 400)
+	if !dial(t, f.np, "udp", "10.0.0.2:53").says(long) {
+		t.Error("an allowed fragmented datagram is lost")
+	}
+	f.now(group(groupB, ingress(1, -1, -1)))
+	if dial(t, f.np, "udp", "10.0.0.2:53").says(long) {
+		t.Error("a fragmented datagram passes that no rule allows")
+	}
+}

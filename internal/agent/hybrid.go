@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"baryon/internal/agent/firewall/hybrid"
@@ -10,17 +11,50 @@ import (
 )
 
 // guard is the iptables_hybrid firewall of a node.  Its rules are in the kernel before br-int lets a port's packets through, and stay
-// until it does no more.
+// until it does no more.  Ports of such a node that are plugged without a Linux bridge are filtered by br-int; of the others br-int
+// checks only whether their addresses are theirs.
 type guard struct {
 	fw       *hybrid.Firewall
 	plugged  map[string]string // qvo device → port
-	direct   map[string]string // device plugged without a Linux bridge → port
+	bridged  map[string]bool   // ports in plugged
 	failures map[nodestate.Key]string
 	retry    time.Duration
 }
 
 func newGuard(cfg Config) *guard {
-	return &guard{fw: hybrid.New(cfg.StateDir, cfg.Log), plugged: map[string]string{}, direct: map[string]string{}}
+	return &guard{fw: hybrid.New(cfg.StateDir, cfg.Log), plugged: map[string]string{}, bridged: map[string]bool{}}
+}
+
+// bridgedID is the group that ports behind a Linux bridge have at br-int.
+const bridgedID = "iptables"
+
+// bridgedGroup lets everything pass without tracking it: the security groups of those ports are kept at their bridges.
+func bridgedGroup() *nodestate.Group {
+	g := &nodestate.Group{ID: bridgedID, Stateless: true}
+	for i, egress := range []bool{true, true, false, false} {
+		g.Rules = append(g.Rules, nodestate.Rule{
+			ID: "iptables-" + strconv.Itoa(i), Egress: egress, IPv6: i%2 == 1, Protocol: -1, PortMin: -1, PortMax: -1,
+		})
+	}
+	return g
+}
+
+// filterRecord is a record as br-int's filter has to see it.
+func (a *agent) filterRecord(r nodestate.Record) nodestate.Record {
+	p, ok := r.(*nodestate.Port)
+	if !ok || a.guard == nil || !a.guard.bridged[p.ID] || !p.Filtered() {
+		return r
+	}
+	q := *p
+	q.Groups = []string{bridgedID}
+	return &q
+}
+
+// refilter shows br-int's filter a port anew after it has been plugged another way.
+func (a *agent) refilter(port string) {
+	if p := a.engine.State().Ports[port]; p != nil {
+		a.filter.engine.Record(a.filterRecord(p))
+	}
 }
 
 // guardRecord shows the firewall a record.
@@ -39,19 +73,15 @@ func (a *agent) guardDevice(device, port string) {
 	}
 	if old := g.plugged[device]; old != "" && old != port {
 		delete(g.plugged, device)
+		delete(g.bridged, old)
 		g.fw.Plugged(old, false)
-	}
-	if old := g.direct[device]; old != "" && old != port {
-		delete(g.direct, device)
 		a.engine.Hold(old, "")
+		a.refilter(old)
 	}
-	switch {
-	case port == "":
-	case device == names.Qvo(port):
-		g.plugged[device] = port
+	if port != "" && device == names.Qvo(port) && g.plugged[device] != port {
+		g.plugged[device], g.bridged[port] = port, true
 		g.fw.Plugged(port, true)
-	default:
-		g.direct[device] = port
+		a.refilter(port)
 	}
 }
 
@@ -65,13 +95,6 @@ func (a *agent) applyGuard(ctx context.Context, full bool) {
 	a.tookGuard(out)
 	for _, port := range g.plugged {
 		_, why := g.fw.Ready(port)
-		a.engine.Hold(port, why)
-	}
-	for _, port := range g.direct {
-		why := ""
-		if p := a.engine.State().Ports[port]; p != nil && p.Filtered() {
-			why = "this node filters by iptables, and the port is plugged without a Linux bridge: plug it again"
-		}
 		a.engine.Hold(port, why)
 	}
 }

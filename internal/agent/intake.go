@@ -45,7 +45,7 @@ func (a *agent) takeUpdate(u nodestate.Update) {
 		a.engine.Record(r)
 		a.guardRecord(r)
 		if a.filter != nil {
-			a.filter.engine.Record(r)
+			a.filter.engine.Record(a.filterRecord(r))
 		}
 		if grouped(k.Kind) && (a.filter != nil || a.guard != nil) {
 			a.verdicts[k] = l2.Verdict{State: nodestate.Done}

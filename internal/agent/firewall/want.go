@@ -4,7 +4,10 @@ import "baryon/internal/openflow"
 
 // Want computes all flows from a state at once.  It is the oracle for Engine's increments.
 func Want(s *State) map[openflow.FlowKey]openflow.Flow {
-	e := New()
+	return wantWith(New(), s)
+}
+
+func wantWith(e *Engine, s *State) map[openflow.FlowKey]openflow.Flow {
 	for _, r := range s.Ports {
 		e.Record(r)
 	}
