@@ -58,6 +58,7 @@ func TestSpoofing(t *testing.T) {
 		})
 		s.set(c.trusted, func(p *nodestate.Port) { p.PortSecurity = false })
 		for _, to := range []*sgPort{near, far} {
+			s.warm()
 			s.converge("rules and pairs", func() []*probe {
 				var out []*probe
 				for _, from := range []struct {
@@ -197,6 +198,7 @@ func TestCraftedPackets(t *testing.T) {
 			client, server := clientServer(s, apart)
 			s.set(server, func(p *nodestate.Port) { p.Groups = []string{open} })
 			c := s.dial(client, server, false, protoUDP, 80)
+			s.warm()
 			s.converge("rules", func() []*probe {
 				fresh, other := s.dial(client, server, false, protoUDP, 80), s.dial(client, server, false, protoUDP, 81)
 				back := s.dial(server, client, false, protoTCP, 80)
