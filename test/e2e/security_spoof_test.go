@@ -266,7 +266,7 @@ func (s *security) pieces(client, server *sgPort) {
 		first, second = &probe{what: "first fragment of " + c.String()}, &probe{what: "second fragment of " + c.String()}
 		first.token, second.token = s.next(), s.next()
 		whole := udp(c.src, c.dst, c.sport, c.dport,
-			slices.Concat(tokenBytes(first.token), make([]byte, cut-16), tokenBytes(second.token), make([]byte, 8)))
+			slices.Concat(tokenBytes(first.token), make([]byte, cut-16), tokenBytes(second.token), make([]byte, 120)))
 		for i, p := range []*probe{first, second} {
 			p.from, p.to, p.want = client, server, want
 			from, to := i*cut, min((i+1)*cut, len(whole))
