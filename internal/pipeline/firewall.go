@@ -84,8 +84,10 @@ var (
 
 	SendDiscovery = &Rule{0x52, RulesEgress, 97, "icmp6,ipv6_src=::,icmp_type=131, 135 or 143", "goto accept_or_ingress",
 		"Duplicate address detection and its multicast reports."}
-	SendDHCP = &Rule{0x53, RulesEgress, 97, "udp 68 to 67; udp6 546 to 547", "goto accept_or_ingress",
+	SendDHCP = &Rule{0x53, RulesEgress, 97, "udp 68 to 67", "goto accept_or_ingress",
 		"DHCP clients may always ask."}
+	SendDHCPv6 = &Rule{0x7a, RulesEgress, 95, "udp6 546 to 547", "goto accept_or_ingress",
+		"DHCPv6 clients may always ask, from an address."}
 	SendUnspecified = &Rule{0x54, RulesEgress, 96, "source is 0.0.0.0 or ::", "goto dropped",
 		"No other packet may come from no address."}
 	SendND = &Rule{0x55, RulesEgress, 95, "icmp6,icmp_type=130, 133, 135 or 136", "goto accept_or_ingress",
@@ -178,7 +180,7 @@ func firewallRules() []*Rule {
 		FilteredEnter, OpenEnter, TunnelEnter, SwitchTunnels,
 		EgressTracked, PortSendsARP, PortSendsRARP, PortAdvertises, AdvertisesOther, DHCPDiscover, UnspecifiedIPv6,
 		DHCPServer, DHCPv6Server, RouterAdvert, PortSendsIP, PortSendsUntracked, BaseEgressMiss,
-		SendDiscovery, SendDHCP, SendUnspecified, SendND, SendAsked, SendEstablished, SendRelated, EgressRule, EgressAdmits,
+		SendDiscovery, SendDHCP, SendUnspecified, SendDHCPv6, SendND, SendAsked, SendEstablished, SendRelated, EgressRule, EgressAdmits,
 		EgressRuleStateless, EgressAdmitsStateless, EgressInvalid, RulesEgressMiss,
 		CommitEgress, AcceptEgressMiss,
 		ToFiltered, ToOthers,

@@ -272,8 +272,9 @@ func (r *random) probes(n int) []*probe {
 // conversation is a connection with packets in both directions.
 type conversation struct {
 	connection
-	seq, ack uint32 // what the sender of the connection sends next, and what it has received
-	cut      bool   // some change did not admit it
+	seq, ack uint32     // what the sender of the connection sends next, and what it has received
+	cut      bool       // some change did not admit it
+	slow     *[2]uint32 // acknowledge only this of the client and of the server: who speaks at once has not heard yet
 }
 
 // step is the conversation's next packet in a direction.
@@ -284,12 +285,16 @@ func (c *conversation) step(s *security, back bool, flags uint8, want bool) *pro
 	if flags&tcpSYN != 0 {
 		carried++
 	}
+	heard := [2]uint32{c.seq, c.ack}
+	if c.slow != nil {
+		heard = *c.slow
+	}
 	if back {
 		p.from, p.to = c.to, c.from
-		p.what, p.frame = "answer on "+c.String(), c.frame(token, true, c.ack, c.seq, flags)
+		p.what, p.frame = "answer on "+c.String(), c.frame(token, true, c.ack, heard[0], flags)
 		c.ack += carried
 	} else {
-		p.what, p.frame = "packet on "+c.String(), c.frame(token, false, c.seq, c.ack, flags)
+		p.what, p.frame = "packet on "+c.String(), c.frame(token, false, c.seq, heard[1], flags)
 		c.seq += carried
 	}
 	return p

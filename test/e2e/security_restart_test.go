@@ -72,9 +72,7 @@ func (s *security) settled(sent []*probe) {
 		}
 	}
 	for at, m := range marks {
-		if !at[1].await(m, markerPatience) {
-			s.mute(at[0], at[1])
-		}
+		s.follows(at[0], at[1], m)
 	}
 }
 
@@ -84,6 +82,7 @@ func (s *security) traffic(client, server *sgPort) []func() *probe {
 	s.t.Helper()
 	old, tcpOld := s.dial(client, server, false, protoUDP, 80), s.dial(client, server, true, protoTCP, 80)
 	s.open(old, tcpOld)
+	tcpOld.slow = &[2]uint32{tcpOld.seq, tcpOld.ack}
 	spoofed := func() *probe {
 		c := s.dial(client, server, false, protoUDP, 80)
 		c.src = netip.MustParseAddr("10.77.0.250")
@@ -237,6 +236,7 @@ func TestFailClosed(t *testing.T) {
 				return []*probe{s.dial(client, server, false, protoUDP, 80).step(s, false, 0, true)}
 			})
 			s.must(s.StartServer(s.ctx(), 0))
+			s.must(s.WaitSync(s.ctx(), "cmp2"))
 			s.converge("the server is back", func() []*probe {
 				return []*probe{s.dial(client, server, false, protoUDP, 80).step(s, false, 0, true), s.dial(client, server, false, protoUDP, 81).step(s, false, 0, false)}
 			})

@@ -58,6 +58,7 @@ func TestSpoofing(t *testing.T) {
 		})
 		s.set(c.trusted, func(p *nodestate.Port) { p.PortSecurity = false })
 		for _, to := range []*sgPort{near, far} {
+			s.warm()
 			s.converge("rules and pairs", func() []*probe {
 				var out []*probe
 				for _, from := range []struct {
@@ -197,6 +198,7 @@ func TestCraftedPackets(t *testing.T) {
 			client, server := clientServer(s, apart)
 			s.set(server, func(p *nodestate.Port) { p.Groups = []string{open} })
 			c := s.dial(client, server, false, protoUDP, 80)
+			s.warm()
 			s.converge("rules", func() []*probe {
 				fresh, other := s.dial(client, server, false, protoUDP, 80), s.dial(client, server, false, protoUDP, 81)
 				back := s.dial(server, client, false, protoTCP, 80)
@@ -264,7 +266,7 @@ func (s *security) pieces(client, server *sgPort) {
 		first, second = &probe{what: "first fragment of " + c.String()}, &probe{what: "second fragment of " + c.String()}
 		first.token, second.token = s.next(), s.next()
 		whole := udp(c.src, c.dst, c.sport, c.dport,
-			slices.Concat(tokenBytes(first.token), make([]byte, cut-16), tokenBytes(second.token), make([]byte, 8)))
+			slices.Concat(tokenBytes(first.token), make([]byte, cut-16), tokenBytes(second.token), make([]byte, 120)))
 		for i, p := range []*probe{first, second} {
 			p.from, p.to, p.want = client, server, want
 			from, to := i*cut, min((i+1)*cut, len(whole))

@@ -73,7 +73,7 @@ func staticFlows(patchTun int) []want {
 		add(pipeline.SendDiscovery, icmp6(typ, none6, openflow.IPv6Dst(allNodes)), pass)
 	}
 	add(pipeline.SendDHCP, isUDPMatch(openflow.IP(), 68, 67), pass)
-	add(pipeline.SendDHCP, isUDPMatch(openflow.IPv6(), 546, 547), pass)
+	add(pipeline.SendDHCPv6, isUDPMatch(openflow.IPv6(), 546, 547), pass)
 	add(pipeline.SendUnspecified, openflow.MatchOf(openflow.IP(), none4), drop)
 	add(pipeline.SendUnspecified, openflow.MatchOf(openflow.IPv6(), none6), drop)
 	for _, typ := range []uint8{130, 133, 135, 136} {
