@@ -51,7 +51,9 @@ func (a *agent) tellDatapath(typ string) {
 
 func (a *agent) transact(ctx context.Context, plan ovsdb.Plan) error {
 	cfg, err := a.ovs.Apply(ctx, plan)
-	if err != nil {
+	if errors.Is(err, ovsdb.ErrStale) {
+		a.loop.Dirty() // somebody unplugs at this moment; the next pass sees what is left to do
+	} else if err != nil {
 		return err
 	}
 	if cfg > 0 {
