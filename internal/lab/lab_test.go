@@ -165,3 +165,40 @@ func TestChooseDatapath(t *testing.T) {
 		t.Error("an unknown datapath passes")
 	}
 }
+
+// A lab whose processes are all gone is removed to make room for a new one; one that lives is not.
+func TestDeadLabMakesRoom(t *testing.T) {
+	testkit.NeedRoot(t)
+	dir := t.TempDir()
+	dead := &Lab{state: state{
+		Name: "gone", Dir: filepath.Join(dir, "lab"), SwitchPID: 1 << 22, // above any pid
+		Nodes: []*nodeState{{Node: Node{Name: "n1"}, PID: 1 << 22}},
+	}}
+	if err := os.MkdirAll(dead.state.Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := dead.save(); err != nil {
+		t.Fatal(err)
+	}
+	if err := removeDead(t.Context(), Config{Name: "gone", Dir: dead.state.Dir}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dead.state.Dir); !os.IsNotExist(err) {
+		t.Errorf("the dead lab's directory is still there: %v", err)
+	}
+
+	b := testBox(t, "alive")
+	live := &Lab{state: state{Name: "live", Dir: b.dir, Nodes: []*nodeState{{Node: Node{Name: "alive"}, PID: b.pid}}}}
+	if err := os.MkdirAll(live.nodeDir("alive"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(b.control(), filepath.Join(live.nodeDir("alive"), "control.sock")); err != nil {
+		t.Fatal(err)
+	}
+	if err := live.save(); err != nil {
+		t.Fatal(err)
+	}
+	if err := removeDead(t.Context(), Config{Name: "live", Dir: b.dir}); err == nil {
+		t.Error("a lab that lives was removed")
+	}
+}
