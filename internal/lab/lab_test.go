@@ -64,7 +64,8 @@ func TestBoxIsAWorldOfItsOwn(t *testing.T) {
 
 func TestServicesStartStopAndDie(t *testing.T) {
 	b := testBox(t, "box2")
-	ctx := t.Context()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	log := filepath.Join(b.dir, "log", "a.log")
 	sleeper := Service{Name: "a", Argv: []string{"sh", "-c", "echo hello; exec sleep 1000"}, Log: log}
 	if err := b.start(ctx, sleeper); err != nil {
@@ -76,15 +77,24 @@ func TestServicesStartStopAndDie(t *testing.T) {
 	if err := b.start(ctx, Service{Name: "b", Argv: []string{"/no/such/binary"}, Log: log}); err == nil {
 		t.Error("a binary that is not there could be started")
 	}
+	for { // the shell has its say before it is stopped
+		text, err := os.ReadFile(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(text) == "hello\n" {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("log: %q", text)
+		}
+	}
 	if err := b.stop(ctx, "a", syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	list, err := b.services(ctx)
 	if err != nil || len(list) != 1 || list[0].Running || !strings.Contains(list[0].Exit, "terminated") {
 		t.Errorf("after stop: %+v, %v", list, err)
-	}
-	if text, err := os.ReadFile(log); err != nil || string(text) != "hello\n" {
-		t.Errorf("log: %q, %v", text, err)
 	}
 	if err := b.kill(ctx); err != nil {
 		t.Fatal(err)
