@@ -43,13 +43,13 @@ func ChooseDatapath(configured, detected string, there []BridgeView) string {
 	if configured != "" {
 		return configured
 	}
-	for _, b := range there {
-		if b.DatapathType == "" {
-			return DatapathKernel
-		}
-		return b.DatapathType
+	switch {
+	case len(there) == 0:
+		return detected
+	case there[0].DatapathType == "":
+		return DatapathKernel
 	}
-	return detected
+	return there[0].DatapathType
 }
 
 func hasFamily() bool {
