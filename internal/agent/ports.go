@@ -5,19 +5,23 @@ import (
 	"errors"
 
 	"baryon/internal/dataplane/ovsdb"
-	"baryon/internal/names"
 	"baryon/internal/nodestate"
 )
 
 // applyBridges makes bridges, controllers and patch ports.
 func (a *agent) applyBridges(ctx context.Context) error {
 	var plan ovsdb.Plan
+	var there []ovsdb.BridgeView
+	for _, b := range a.bridges { // br-int comes first
+		if have, ok := a.ovs.Bridge(b.Name); ok {
+			there = append(there, have)
+		}
+	}
+	a.tellDatapath(ovsdb.ChooseDatapath(a.cfg.DatapathType, a.datapath, there))
 	for _, b := range a.bridges {
+		b.DatapathType = a.datapath
 		if have, ok := a.ovs.Bridge(b.Name); ok && a.cfg.DatapathType == "" {
-			// Somebody has chosen; changing it would take all ports down.
-			if b.DatapathType = have.DatapathType; b.Name == names.BrInt {
-				a.tellDatapath(have.DatapathType)
-			}
+			b.DatapathType = have.DatapathType // somebody has chosen; changing it would take all ports down
 		}
 		if a.ovs.NeedsBridge(b) {
 			plan.Bridges = append(plan.Bridges, b)
@@ -38,11 +42,8 @@ func (a *agent) applyBridges(ctx context.Context) error {
 	return a.transact(ctx, plan)
 }
 
-// tellDatapath tells the server when br-int has another datapath than we would have chosen.
+// tellDatapath tells the server when the bridges have another datapath than we would have chosen.
 func (a *agent) tellDatapath(typ string) {
-	if typ == "" {
-		typ = ovsdb.DatapathKernel // the column's default
-	}
 	if typ != a.datapath {
 		a.datapath = typ
 		a.cfg.Source.SetInfo(a.info())
@@ -51,7 +52,9 @@ func (a *agent) tellDatapath(typ string) {
 
 func (a *agent) transact(ctx context.Context, plan ovsdb.Plan) error {
 	cfg, err := a.ovs.Apply(ctx, plan)
-	if err != nil {
+	if errors.Is(err, ovsdb.ErrStale) {
+		a.loop.Dirty() // somebody unplugs at this moment; the next pass sees what is left to do
+	} else if err != nil {
 		return err
 	}
 	if cfg > 0 {

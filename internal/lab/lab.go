@@ -106,8 +106,8 @@ func Up(ctx context.Context, c Config) (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("lab up: needs root, to make namespaces")
 	}
-	if _, err := os.Stat(filepath.Join(c.Dir, "lab.json")); err == nil {
-		return nil, fmt.Errorf("lab %s is up already; see: baryon lab status, baryon lab down", c.Name)
+	if err := removeDead(ctx, c); err != nil {
+		return nil, err
 	}
 	version, err := ovsVersion(ctx)
 	if err != nil {
@@ -142,6 +142,33 @@ func Up(ctx context.Context, c Config) (*Lab, error) {
 		return nil, errors.Join(err, l.Down(down))
 	}
 	return l, nil
+}
+
+// removeDead removes what is left of a lab of the same name whose processes are all gone, as after a reboot of the host.
+func removeDead(ctx context.Context, c Config) error {
+	old, err := Open(ctx, c.Dir)
+	if errors.Is(err, ErrNoLab) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if old.alive(ctx) {
+		return fmt.Errorf("lab %s is up already; see: baryon lab status, baryon lab down", c.Name)
+	}
+	return old.Down(ctx)
+}
+
+// alive tells whether anything of the lab still runs.
+func (l *Lab) alive(ctx context.Context) bool {
+	boxes := []*box{{name: "switch", dir: filepath.Join(l.state.Dir, "switch"), pid: l.state.SwitchPID}}
+	for _, s := range l.state.Servers {
+		boxes = append(boxes, l.serverBox(s))
+	}
+	for _, n := range l.state.Nodes {
+		boxes = append(boxes, l.box(n))
+	}
+	return slices.ContainsFunc(boxes, func(b *box) bool { return b.alive(ctx) })
 }
 
 // Open finds a lab that is up.

@@ -64,7 +64,8 @@ func TestBoxIsAWorldOfItsOwn(t *testing.T) {
 
 func TestServicesStartStopAndDie(t *testing.T) {
 	b := testBox(t, "box2")
-	ctx := t.Context()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	log := filepath.Join(b.dir, "log", "a.log")
 	sleeper := Service{Name: "a", Argv: []string{"sh", "-c", "echo hello; exec sleep 1000"}, Log: log}
 	if err := b.start(ctx, sleeper); err != nil {
@@ -76,15 +77,24 @@ func TestServicesStartStopAndDie(t *testing.T) {
 	if err := b.start(ctx, Service{Name: "b", Argv: []string{"/no/such/binary"}, Log: log}); err == nil {
 		t.Error("a binary that is not there could be started")
 	}
+	for { // the shell has its say before it is stopped
+		text, err := os.ReadFile(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(text) == "hello\n" {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("log: %q", text)
+		}
+	}
 	if err := b.stop(ctx, "a", syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	list, err := b.services(ctx)
 	if err != nil || len(list) != 1 || list[0].Running || !strings.Contains(list[0].Exit, "terminated") {
 		t.Errorf("after stop: %+v, %v", list, err)
-	}
-	if text, err := os.ReadFile(log); err != nil || string(text) != "hello\n" {
-		t.Errorf("log: %q, %v", text, err)
 	}
 	if err := b.kill(ctx); err != nil {
 		t.Fatal(err)
@@ -189,5 +199,42 @@ func TestFirewallOfANode(t *testing.T) {
 		case c.want != "" && top.Nodes[0].firewall() != c.want:
 			t.Errorf("%s: %s, want %s", c.node, top.Nodes[0].firewall(), c.want)
 		}
+	}
+}
+
+// A lab whose processes are all gone is removed to make room for a new one; one that lives is not.
+func TestDeadLabMakesRoom(t *testing.T) {
+	testkit.NeedRoot(t)
+	dir := t.TempDir()
+	dead := &Lab{state: state{
+		Name: "gone", Dir: filepath.Join(dir, "lab"), SwitchPID: 1 << 22, // above any pid
+		Nodes: []*nodeState{{Node: Node{Name: "n1"}, PID: 1 << 22}},
+	}}
+	if err := os.MkdirAll(dead.state.Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := dead.save(); err != nil {
+		t.Fatal(err)
+	}
+	if err := removeDead(t.Context(), Config{Name: "gone", Dir: dead.state.Dir}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dead.state.Dir); !os.IsNotExist(err) {
+		t.Errorf("the dead lab's directory is still there: %v", err)
+	}
+
+	b := testBox(t, "alive")
+	live := &Lab{state: state{Name: "live", Dir: b.dir, Nodes: []*nodeState{{Node: Node{Name: "alive"}, PID: b.pid}}}}
+	if err := os.MkdirAll(live.nodeDir("alive"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(b.control(), filepath.Join(live.nodeDir("alive"), "control.sock")); err != nil {
+		t.Fatal(err)
+	}
+	if err := live.save(); err != nil {
+		t.Fatal(err)
+	}
+	if err := removeDead(t.Context(), Config{Name: "live", Dir: b.dir}); err == nil {
+		t.Error("a lab that lives was removed")
 	}
 }

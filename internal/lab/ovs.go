@@ -91,7 +91,12 @@ func (l *Lab) startOVS(ctx context.Context, n *nodeState) error {
 func (l *Lab) underlay(ctx context.Context, n *nodeState) error {
 	b := l.box(n)
 	if l.state.Datapath == DatapathKernel {
-		return b.script(ctx, fmt.Sprintf("ip address replace %s/24 dev eth1\n", n.TunnelIP))
+		// Traffic goes on in the kernel while no switch runs, so nothing else shows that this one is up: ovs-vsctl returns when
+		// it has taken this change in, and with it all bridges.
+		return b.script(ctx, fmt.Sprintf(`
+ip address replace %s/24 dev eth1
+ovs-vsctl --timeout=20 set Open_vSwitch . external_ids:lab-started=$(date +%%s.%%N)
+`, n.TunnelIP))
 	}
 	if _, err := b.run(ctx, "ovs-vsctl", "--timeout=20", "--may-exist", "add-br", "br-phy", "--",
 		"set", "Bridge", "br-phy", "datapath_type=netdev", "--", "--may-exist", "add-port", "br-phy", "eth1"); err != nil {

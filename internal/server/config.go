@@ -48,6 +48,8 @@ type Config struct {
 
 	Version string
 	Log     *slog.Logger
+
+	pair *tls.Certificate // of TLSCert and TLSKey
 }
 
 // EtcdConfig names an external cluster; without endpoints the store is embedded.
@@ -64,30 +66,58 @@ type KeystoneConfig struct {
 	Username, PasswordFile, Project, UserDomain, ProjectDomain string
 }
 
-// check tells what is wrong, and fills in what follows from the rest.
+// check tells all that is wrong, and fills in what follows from the rest.
 func (c *Config) check() error {
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
 	var errs []error
 	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf("server configuration: "+format, a...)) }
 	if c.DataDir == "" {
 		bad("no data directory")
 	}
-	for name, addr := range map[string]string{"API": c.APIListen, "southbound": c.SouthboundListen} {
-		if _, _, err := net.SplitHostPort(addr); err != nil {
-			bad("%s address %q: %w", name, addr, err)
-		}
-	}
+	c.checkAddress(bad, "API", c.APIListen)
+	c.checkAddress(bad, "southbound", c.SouthboundListen)
 	scheme := "http"
-	if c.TLSCert != "" || c.TLSKey != "" {
+	switch {
+	case c.TLSCert != "" && c.TLSKey != "":
 		scheme = "https"
-		if c.TLSCert == "" || c.TLSKey == "" {
-			bad("a TLS certificate and its key come together")
+		pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+		if err != nil {
+			bad("TLS certificate: %w", err)
 		}
+		c.pair = &pair
+	case c.TLSCert != "" || c.TLSKey != "":
+		bad("a TLS certificate and its key come together")
 	}
+	c.checkIdentity(bad, scheme)
+	if c.APIURL == "" {
+		c.APIURL = publicURL(scheme, c.APIListen)
+	}
+	c.checkURL(bad, "API", c.APIURL)
+	c.checkURL(bad, "identity", c.IdentityURL)
+	c.Etcd.check(bad)
+	return errors.Join(errs...)
+}
+
+type complain = func(format string, a ...any)
+
+func (c *Config) checkAddress(bad complain, name, address string) {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		bad("%s address %q: %w", name, address, err)
+	}
+}
+
+func (c *Config) checkURL(bad complain, name, u string) {
+	if p, err := url.Parse(u); u != "" && (err != nil || p.Scheme != "http" && p.Scheme != "https" || p.Host == "") {
+		bad("public URL of %s: %q is no http or https URL", name, u)
+	}
+}
+
+func (c *Config) checkIdentity(bad complain, scheme string) {
 	switch c.Identity {
 	case IdentityBuiltin:
-		if _, _, err := net.SplitHostPort(c.IdentityListen); err != nil {
-			bad("identity address %q: %w", c.IdentityListen, err)
-		}
+		c.checkAddress(bad, "identity", c.IdentityListen)
 		if c.IdentityURL == "" {
 			c.IdentityURL = publicURL(scheme, c.IdentityListen)
 		}
@@ -99,18 +129,39 @@ func (c *Config) check() error {
 	default:
 		bad("identity %q is none of %s, %s, %s", c.Identity, IdentityBuiltin, IdentityKeystone, IdentityNone)
 	}
-	if c.APIURL == "" {
-		c.APIURL = publicURL(scheme, c.APIListen)
+}
+
+// check looks at what would otherwise be ignored: etcd's client drops TLS without a word when an endpoint says http.
+func (e *EtcdConfig) check(bad complain) {
+	if len(e.Endpoints) == 0 {
+		if e.CA != "" || e.Cert != "" || e.Key != "" || e.Username != "" || e.PasswordFile != "" {
+			bad("certificates and users of etcd are of no use without its endpoints")
+		}
+		return
 	}
-	for name, u := range map[string]string{"API": c.APIURL, "identity": c.IdentityURL} {
-		if p, err := url.Parse(u); u != "" && (err != nil || p.Scheme != "http" && p.Scheme != "https" || p.Host == "") {
-			bad("public URL of %s: %q is no http or https URL", name, u)
+	var plain, secure bool
+	for _, u := range e.Endpoints {
+		scheme, host, ok := strings.Cut(u, "://")
+		if !ok {
+			scheme, host = "", u
+		}
+		plain, secure = plain || scheme == "http", secure || scheme == "https"
+		if _, _, err := net.SplitHostPort(host); err != nil || scheme != "" && scheme != "http" && scheme != "https" {
+			bad("etcd endpoint %q is not of the form https://host:port", u)
 		}
 	}
-	if c.Log == nil {
-		c.Log = slog.Default()
+	switch {
+	case plain && secure:
+		bad("etcd endpoints are partly http and partly https")
+	case plain && (e.CA != "" || e.Cert != ""):
+		bad("etcd endpoints with http do not use TLS, but certificates are given")
 	}
-	return errors.Join(errs...)
+	if (e.Cert == "") != (e.Key == "") {
+		bad("a client certificate for etcd and its key come together")
+	}
+	if (e.Username == "") != (e.PasswordFile == "") {
+		bad("a user of etcd and a file with the password come together")
+	}
 }
 
 // publicURL is what clients on this host use when nothing else was said.
@@ -175,5 +226,6 @@ const (
 	readTimeout       = 60 * time.Second
 	writeTimeout      = 5 * time.Minute // a list of everything to a slow client
 	idleTimeout       = 2 * time.Minute
+	answerTimeout     = 30 * time.Second // of a call whose store does not answer: 503 then
 	stopGrace         = 10 * time.Second
 )

@@ -14,7 +14,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -39,6 +41,11 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make data directory: %w", err)
 	}
+	unlock, err := lockDir(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	st, err := openStore(ctx, &cfg)
 	if err != nil {
 		return err
@@ -83,11 +90,19 @@ func openStore(ctx context.Context, cfg *Config) (*store.Store, error) {
 			return nil, err
 		}
 	}
-	st, err := store.Open(ctx, o)
+	return store.Open(ctx, o)
+}
+
+// lockDir keeps a second server from the same data directory: with an external store, too, it would take over the admin socket.
+func lockDir(dir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, "server.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, fmt.Errorf("lock data directory: %w", err)
 	}
-	return st, nil
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock data directory: another server runs with %s: %w", dir, err), f.Close())
+	}
+	return func() { _ = f.Close() }, nil // closing is what unlocks
 }
 
 func (s *server) build(ctx context.Context) error {
@@ -229,6 +244,15 @@ func beside(networking, compute http.Handler, pages map[string]http.Handler) htt
 	})
 }
 
+// bounded ends a call that the store keeps waiting: its client is told to come again instead of waiting for ever.
+func bounded(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
+		defer cancel()
+		h.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
 // services are the rules as the API's routes want them.
 func (s *server) services() api.Services {
 	return api.Services{
@@ -267,12 +291,8 @@ func (s *server) serveHTTP(ctx context.Context, name string, l net.Listener, h h
 		Handler: h, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(s.log.With("part", name).Handler(), slog.LevelDebug),
 	}
-	if s.cfg.TLSCert != "" && name != "admin" {
-		pair, err := tls.LoadX509KeyPair(s.cfg.TLSCert, s.cfg.TLSKey)
-		if err != nil {
-			return fmt.Errorf("read TLS certificate: %w", err)
-		}
-		l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}})
+	if s.cfg.pair != nil && name != "admin" {
+		l = tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*s.cfg.pair}})
 	}
 	stopped := make(chan error, 1)
 	unwatch := context.AfterFunc(ctx, func() {

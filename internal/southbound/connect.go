@@ -25,7 +25,7 @@ import (
 // full speed.
 const (
 	backoffFirst   = 60 * time.Millisecond
-	backoffMost    = 2 * time.Second
+	backoffMost    = time.Second
 	lasting        = 5 * time.Second
 	dialTimeout    = 3 * time.Second  // of TCP: a host that is down
 	connectTimeout = 15 * time.Second // with handshakes: a server that a thousand nodes find again at once takes its time

@@ -39,7 +39,12 @@ func (w *world) captureFilter(guest, filter string) *capture {
 	if sc.Scan() {
 		c.pid = strings.TrimSpace(sc.Text())
 	}
-	for sc.Scan() {
+	var said []string
+	for {
+		if !sc.Scan() {
+			w.t.Fatalf("the capture in %s did not begin: %s", guest, strings.Join(said, "; "))
+		}
+		said = append(said, sc.Text())
 		if strings.Contains(sc.Text(), "listening on") {
 			break
 		}

@@ -62,8 +62,9 @@ func TestMain(m *testing.M) {
 // world is a lab as a test sees it.
 type world struct {
 	*lab.Lab
-	t   *testing.T
-	api *gophercloud.ServiceClient
+	t      *testing.T
+	api    *gophercloud.ServiceClient
+	dumped bool
 }
 
 // sharedLab is the lab of the tests that break nothing: ctl of role network, cmp1 plugging hybrid, cmp2 and cmp3 plugging direct.
@@ -110,12 +111,19 @@ func newWorld(t *testing.T, l *lab.Lab) *world {
 		t.Fatal(err)
 	}
 	w.api = api
-	t.Cleanup(func() {
-		if t.Failed() {
+	w.cleanup(func() {})
+	return w
+}
+
+// cleanup runs f when the test ends.  What a person would look at is written before the first of them takes it away.
+func (w *world) cleanup(f func()) {
+	w.t.Cleanup(func() {
+		if w.t.Failed() && !w.dumped {
+			w.dumped = true
 			w.dump()
 		}
+		f()
 	})
-	return w
 }
 
 func bringUp(ctx context.Context, name string, top lab.Topology, servers int, serverFlags ...string) (*lab.Lab, error) {
@@ -163,7 +171,7 @@ func (w *world) network(n lab.Network) string {
 	w.t.Helper()
 	w.must(lab.CreateNetwork(w.ctx(), w.api, n))
 	id := w.networkID(n.Name)
-	w.t.Cleanup(func() { w.deleteNetwork(id) })
+	w.cleanup(func() { w.deleteNetwork(id) })
 	return id
 }
 
@@ -223,7 +231,7 @@ func (w *world) addGuest(g lab.Guest) lab.GuestInfo {
 	w.t.Helper()
 	info, err := w.AddGuest(w.ctx(), g)
 	w.must(err)
-	w.t.Cleanup(func() {
+	w.cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if slices.ContainsFunc(w.Guests(), func(i lab.GuestInfo) bool { return i.Name == g.Name }) {
@@ -388,9 +396,12 @@ func (w *world) dump() {
 	for _, n := range w.Nodes() {
 		for _, argv := range [][]string{
 			{"ovs-vsctl", "show"},
-			{"ovs-ofctl", "--names", "-O", "OpenFlow14", "--no-stats", "dump-flows", "br-int"},
-			{"ovs-ofctl", "--names", "-O", "OpenFlow14", "--no-stats", "dump-flows", "br-tun"},
-			{"ip", "netns"},
+			{"ovs-ofctl", "--names", "-O", "OpenFlow14", "dump-flows", "br-int"},
+			{"ovs-ofctl", "--names", "-O", "OpenFlow14", "dump-flows", "br-tun"},
+			{"ovs-appctl", "dpctl/dump-flows", "-m"},
+			{"ovs-appctl", "fdb/show", "br-int"},
+			{"ip", "-s", "link"},
+			{"ip", "-all", "netns", "exec", "ip", "-s", "address"},
 		} {
 			out, err := w.Run(ctx, n.Name, argv...)
 			w.t.Logf("%s: %s (%v)\n%s", n.Name, strings.Join(argv, " "), err, out)

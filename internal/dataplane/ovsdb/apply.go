@@ -2,6 +2,7 @@ package ovsdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,6 +20,13 @@ func (e *RefusedError) Error() string { return e.Err.Error() }
 // Unwrap returns the reason.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
+// ErrStale says that a row went, or was changed by somebody else, while our change was on its way: that is what unplugging looks like.
+// All else of the plan was done; the next Poll shows what is left.
+var ErrStale = errors.New("a row has gone or changed meanwhile")
+
+// maxStale is how many transactions in a row may be stale before the picture itself is in doubt.
+const maxStale = 5
+
 // NeedsBridge reports that Apply of b would change something.
 func (d *Driver) NeedsBridge(b Bridge) bool {
 	t := &transaction{pic: &d.pic}
@@ -27,7 +35,7 @@ func (d *Driver) NeedsBridge(b Bridge) bool {
 }
 
 // Apply does p in one transaction and returns the configuration number that ovs-vswitchd reaches (Changes.CurCfg) when it has done
-// it.  Nothing to do is success with number 0.  An error means that nothing was changed.
+// it.  Nothing to do is success with number 0.  ErrStale comes with a number, too; any other error means that nothing was changed.
 func (d *Driver) Apply(ctx context.Context, p Plan) (cfg int, err error) {
 	d.mu.Lock()
 	c := d.client
@@ -98,12 +106,17 @@ func (d *Driver) commit(ctx context.Context, c client.Client, t *transaction) (i
 	if _, err := rfc7047.CheckOperationResults(res, ops); err != nil {
 		return 0, &RefusedError{fmt.Errorf("change Open vSwitch configuration: %w%s", err, details(res))}
 	}
+	stale := ""
 	for i := range t.ops {
-		// A row that we know and the database does not: our picture is wrong; a new session paints a new one.
 		if o := ops[i].Op; (o == rfc7047.OperationUpdate || o == rfc7047.OperationMutate) && res[i].Count == 0 {
-			c.Disconnect()
-			return 0, fmt.Errorf("change Open vSwitch configuration: a row of %s has gone", ops[i].Table)
+			stale = ops[i].Table
 		}
+	}
+	if stale == "" {
+		d.stale = 0
+	} else if d.stale++; d.stale >= maxStale {
+		d.stale = 0
+		c.Disconnect() // our picture is wrong; a new session paints a new one
 	}
 	d.mu.Lock()
 	for i, op := range t.ops {
@@ -119,14 +132,19 @@ func (d *Driver) commit(ctx context.Context, c client.Client, t *transaction) (i
 	if len(last.Rows) != 1 {
 		return 0, fmt.Errorf("read next_cfg: %d rows", len(last.Rows))
 	}
+	cfg := 0
 	switch n := last.Rows[0]["next_cfg"].(type) {
 	case float64:
-		return int(n), nil
+		cfg = int(n)
 	case int:
-		return n, nil
+		cfg = n
 	default:
 		return 0, fmt.Errorf("read next_cfg: %T", n)
 	}
+	if stale != "" {
+		return cfg, fmt.Errorf("change Open vSwitch configuration: %s: %w", stale, ErrStale)
+	}
+	return cfg, nil
 }
 
 func details(res []rfc7047.OperationResult) string {
@@ -170,14 +188,17 @@ func merge(column string, have, want map[string]string) []rfc7047.Mutation {
 	if contains(have, want) {
 		return nil
 	}
-	keys := make([]any, 0, len(want))
+	var other []any // keys that have another value now: insert leaves those as they are
 	for _, k := range slices.Sorted(maps.Keys(want)) {
-		keys = append(keys, k)
+		if h, ok := have[k]; ok && h != want[k] {
+			other = append(other, k)
+		}
 	}
-	return []rfc7047.Mutation{
-		{Column: column, Mutator: rfc7047.MutateOperationDelete, Value: rfc7047.OvsSet{GoSet: keys}},
-		{Column: column, Mutator: rfc7047.MutateOperationInsert, Value: mapOf(want)},
+	var m []rfc7047.Mutation
+	if len(other) > 0 {
+		m = append(m, rfc7047.Mutation{Column: column, Mutator: rfc7047.MutateOperationDelete, Value: rfc7047.OvsSet{GoSet: other}})
 	}
+	return append(m, rfc7047.Mutation{Column: column, Mutator: rfc7047.MutateOperationInsert, Value: mapOf(want)})
 }
 
 func mapOf(m map[string]string) rfc7047.OvsMap {
@@ -365,6 +386,16 @@ func (t *transaction) tag(name string, want Tagging) {
 	}
 	if !slices.Equal(r.Trunks, want.Trunks) {
 		row["trunks"] = setOf(want.Trunks...)
+	}
+	if len(r.OtherConfig) == 0 && len(want.OtherConfig) > 0 {
+		// A port that has just been plugged: one operation instead of two, which counts when many come at once.  The
+		// condition keeps what somebody else may be writing there.
+		row["other_config"] = mapOf(want.OtherConfig)
+		where := append(byUUID(uuid), rfc7047.Condition{
+			Column: "other_config", Function: rfc7047.ConditionEqual, Value: mapOf(nil),
+		})
+		t.ops = append(t.ops, rfc7047.Operation{Op: rfc7047.OperationUpdate, Table: tablePort, Where: where, Row: row})
+		return
 	}
 	t.update(tablePort, uuid, row)
 	t.mutate(tablePort, uuid, merge("other_config", r.OtherConfig, want.OtherConfig)...)

@@ -2,7 +2,9 @@ package ovsdb_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"maps"
 	"strings"
 	"testing"
 
@@ -155,4 +157,50 @@ func TestDatabaseRestart(t *testing.T) {
 		t.Errorf("the new session does not tell of everything: %v", f.seen)
 	}
 	f.until("patch-tun is gone", func() bool { _, ok := f.d.Port("patch-tun"); return !ok })
+}
+
+// A port may be unplugged while its tag is on its way: nothing is wrong then, and the rest of the plan is done.
+func TestUnpluggedMeanwhile(t *testing.T) {
+	f := start(t)
+	f.apply(ovsdb.Plan{Bridges: bridges(), Ports: patches()})
+	f.Ctl("add-port", "br-int", "stays", "--", "set", "Interface", "stays", "type=internal")
+	f.Ctl("add-port", "br-int", "goes", "--", "set", "Interface", "goes", "type=internal")
+	f.until("both seen", func() bool { return f.seen["stays"] && f.seen["goes"] })
+	session := f.last.Session
+	f.Ctl("del-port", "br-int", "goes") // not polled
+	tag := ovsdb.Tagging{Tag: 7, OtherConfig: map[string]string{"tag": "7"}}
+	plan := ovsdb.Plan{Tags: map[string]ovsdb.Tagging{"goes": tag, "stays": tag}}
+	if cfg, err := f.d.Apply(t.Context(), plan); !errors.Is(err, ovsdb.ErrStale) || cfg == 0 {
+		t.Fatalf("apply: %d, %v", cfg, err)
+	}
+	f.until("the port is known to be gone", func() bool { _, ok := f.d.Port("goes"); return !ok })
+	if v, _ := f.d.Port("stays"); !tag.Equal(v.Tagging) {
+		t.Errorf("the other port is %+v", v)
+	}
+	if cfg, err := f.d.Apply(t.Context(), plan); cfg != 0 || err != nil {
+		t.Errorf("apply again: %d, %v", cfg, err)
+	}
+	if f.last.Session != session {
+		t.Error("the session was dropped")
+	}
+}
+
+// Keys that others write into other_config stay, whenever they come.
+func TestOtherConfigIsShared(t *testing.T) {
+	f := start(t)
+	f.apply(ovsdb.Plan{Bridges: bridges()})
+	f.Ctl("add-port", "br-int", "p", "--", "set", "Interface", "p", "type=internal")
+	f.until("p is seen", func() bool { return f.seen["p"] })
+	f.Ctl("set", "Port", "p", "other_config:theirs=1") // not polled
+	plan := ovsdb.Plan{Tags: map[string]ovsdb.Tagging{"p": {Tag: 7, OtherConfig: map[string]string{"tag": "7"}}}}
+	if _, err := f.d.Apply(t.Context(), plan); !errors.Is(err, ovsdb.ErrStale) {
+		t.Fatalf("apply on an old picture: %v", err)
+	}
+	f.until("their key is seen", func() bool { v, _ := f.d.Port("p"); return v.Tagging.OtherConfig["theirs"] == "1" })
+	f.apply(plan)
+	plan.Tags["p"] = ovsdb.Tagging{Tag: 8, OtherConfig: map[string]string{"tag": "8"}}
+	f.apply(plan)
+	if v, _ := f.d.Port("p"); v.Tagging.Tag != 8 || !maps.Equal(v.Tagging.OtherConfig, map[string]string{"theirs": "1", "tag": "8"}) {
+		t.Errorf("%+v", v.Tagging)
+	}
 }

@@ -29,6 +29,9 @@ func newPicture() picture {
 	}
 }
 
+// maxRounds bounds how often one Poll looks for more.
+const maxRounds = 10
+
 // Poll re-reads what has changed and says what.
 func (d *Driver) Poll() Changes {
 	c, session, fresh, dirty := d.take()
@@ -50,9 +53,14 @@ func (d *Driver) Poll() Changes {
 			}
 		}
 	}
-	for id := range dirty {
-		ch.Bridges = ch.Bridges || id.table == tableBridge || id.table == tableController
-		d.pic.reread(tc, id, changed)
+	// The cache tells of one row after another, and reading it waits while it takes a change in: what has come meanwhile belongs to
+	// the same change as a rule, and is better seen now than in a pass of its own.
+	for round := 0; len(dirty) > 0 && round < maxRounds; round++ {
+		for id := range dirty {
+			ch.Bridges = ch.Bridges || id.table == tableBridge || id.table == tableController
+			d.pic.reread(tc, id, changed)
+		}
+		dirty = d.more(session)
 	}
 	ch.Ports = slices.Sorted(maps.Keys(changed))
 	if d.pic.root != nil {

@@ -37,7 +37,8 @@ type Driver struct {
 	fresh   bool
 	dirty   map[rowID]struct{}
 
-	pic picture // Poll's; only its caller touches it
+	pic   picture // Poll's; only its caller touches it
+	stale int     // stale transactions in a row
 }
 
 type rowID struct{ table, uuid string }
@@ -192,6 +193,18 @@ func (d *Driver) take() (c client.Client, session int, fresh bool, dirty map[row
 	d.dirty = map[rowID]struct{}{}
 	fresh, d.fresh = d.fresh, false
 	return d.client, d.session, fresh, dirty
+}
+
+// more hands over the marks that have come since take, if that was of the session that is still there.
+func (d *Driver) more(session int) map[rowID]struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.client == nil || d.session != session || d.fresh || len(d.dirty) == 0 {
+		return nil
+	}
+	dirty := d.dirty
+	d.dirty = map[rowID]struct{}{}
+	return dirty
 }
 
 // tables returns the cache of a session, or nil when it has just ended (the library drops it then).
