@@ -400,6 +400,8 @@ func (w *world) dump() {
 			{"ovs-ofctl", "--names", "-O", "OpenFlow14", "dump-flows", "br-tun"},
 			{"ovs-appctl", "dpctl/dump-flows", "-m"},
 			{"ovs-appctl", "fdb/show", "br-int"},
+			{"ovs-appctl", "tnl/neigh/show"},
+			{"ovs-appctl", "tnl/ports/show"},
 			{"ip", "-s", "link"},
 			{"ip", "-all", "netns", "exec", "ip", "-s", "address"},
 		} {
@@ -414,5 +416,5 @@ func (w *world) dump() {
 func (w *world) logTail(path string) {
 	text, err := os.ReadFile(path)
 	lines := strings.Split(string(text), "\n")
-	w.t.Logf("%s (%v)\n%s", path, err, strings.Join(lines[max(0, len(lines)-30):], "\n"))
+	w.t.Logf("%s (%v)\n%s", path, err, strings.Join(lines[max(0, len(lines)-200):], "\n"))
 }
