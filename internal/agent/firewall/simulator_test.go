@@ -7,10 +7,11 @@ import (
 )
 
 // simulator carries packets through flow tables as Open vSwitch does, as far as our flows go: conjunctions, resubmit, goto, registers,
-// ct (every packet is the first of its connection) and output.
+// ct (every packet has the state that the test gives it) and output.
 type simulator struct {
 	t      failer
 	tables map[uint8][]openflow.Flow // highest priority first
+	state  uint64                    // ct_state that a lookup finds
 	out    []int                     // ports that got the packet
 	steps  int
 }
@@ -24,7 +25,7 @@ type failer interface {
 type fields map[openflow.Field]openflow.Value
 
 func newSimulator(t failer, flows map[openflow.FlowKey]openflow.Flow) *simulator {
-	s := &simulator{t: t, tables: map[uint8][]openflow.Flow{}}
+	s := &simulator{t: t, tables: map[uint8][]openflow.Flow{}, state: openflow.CTNew | openflow.CTTrk}
 	for _, f := range flows {
 		s.tables[f.Table] = append(s.tables[f.Table], f)
 	}
@@ -51,7 +52,9 @@ func (p fields) meets(m openflow.Match) bool {
 	return true
 }
 
-// lookup finds the flow for a packet, by the rules of conjunctive matches of ovs-fields(7).
+// lookup finds the flow for a packet, by the rules of conjunctive matches of ovs-fields(7) and as classifier_lookup__ of Open vSwitch
+// carries them out: once a conjunction is complete, its packet takes the best flow of the whole table that is no clause, of whatever
+// priority; clauses of lower priority have no say any more.
 func (s *simulator) lookup(table uint8, p fields) *openflow.Flow {
 	list := s.tables[table]
 	for i := 0; i < len(list); {
@@ -91,7 +94,7 @@ func (s *simulator) lookup(table uint8, p fields) *openflow.Flow {
 			}
 			q[openflow.FieldConjID] = openflow.U64(uint64(id))
 			for j := range list {
-				if _, _, ok := list[j].Match.Get(openflow.FieldConjID); ok && q.meets(list[j].Match) {
+				if q.meets(list[j].Match) && !isClause(&list[j]) {
 					return &list[j]
 				}
 			}
@@ -101,6 +104,15 @@ func (s *simulator) lookup(table uint8, p fields) *openflow.Flow {
 		}
 	}
 	return nil
+}
+
+func isClause(f *openflow.Flow) bool {
+	for _, a := range f.Actions {
+		if _, ok := a.(openflow.ConjunctionAction); ok {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *simulator) table(id uint8, p fields) {
@@ -127,7 +139,7 @@ func (s *simulator) act(list []openflow.Action, p fields) {
 				for k, v := range p {
 					q[k] = v
 				}
-				q[openflow.FieldCTState] = openflow.U64(0x21) // new, tracked
+				q[openflow.FieldCTState] = openflow.U64(s.state)
 				s.table(a.Table, q)
 			}
 		case openflow.OutputReg:
@@ -186,6 +198,7 @@ func (pkt Packet) wire(inPort int, vlan uint16) fields {
 	src, dst := u(uint64(pkt.SrcPort)), u(uint64(pkt.DstPort))
 	switch pkt.Protocol {
 	case ProtoTCP:
+		p[openflow.FieldTCPFlags] = u(2) // SYN
 		p[openflow.FieldTCPSrc], p[openflow.FieldTCPDst] = src, dst
 	case ProtoUDP:
 		p[openflow.FieldUDPSrc], p[openflow.FieldUDPDst] = src, dst
