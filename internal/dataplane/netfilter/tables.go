@@ -32,7 +32,9 @@ type Tables struct {
 	run     func(ctx context.Context, program string, args []string, stdin string) ([]byte, error)
 	chains  *delta.Map[Chain, Rules]
 	refused map[Chain]map[string]Refusal // by text
+	partial map[Chain]bool               // chains of which rules were refused: they are not there as chains says
 	loaded  bool
+	whole   bool // the last change failed: chains are written anew, not edited
 }
 
 // Refusal is a rule that iptables does not take.
@@ -43,7 +45,8 @@ type Refusal struct {
 
 // NewTables makes a driver of the chains whose names own accepts.  Chains that are there already and not wanted stay until Release.
 func NewTables(own func(chain string) bool) *Tables {
-	return &Tables{own: own, run: run, chains: delta.NewMap[Chain](Rules.Equal, true), refused: map[Chain]map[string]Refusal{}}
+	return &Tables{own: own, run: run, chains: delta.NewMap[Chain](Rules.Equal, true),
+		refused: map[Chain]map[string]Refusal{}, partial: map[Chain]bool{}}
 }
 
 // Set wants rules in a chain.
@@ -108,6 +111,7 @@ func (t *Tables) Load(ctx context.Context) error {
 		}
 	}
 	clear(t.refused)
+	clear(t.partial)
 	t.chains.Load(have)
 	t.loaded = true
 	return nil
@@ -161,12 +165,13 @@ func (t *Tables) Apply(ctx context.Context) (int, error) {
 			} else {
 				t.chains.Gone(c)
 			}
+			delete(t.partial, c)
 			if len(refused[i][c]) > 0 {
-				t.refused[c] = refused[i][c]
+				t.refused[c], t.partial[c] = refused[i][c], true
 			}
 		}
 	}
-	if err != nil {
+	if t.whole = err != nil; t.whole {
 		t.loaded = false // how much of it was done is not known
 	}
 	return n, err
@@ -227,10 +232,16 @@ func (t *Tables) script(chains []Chain, refused map[Chain]map[string]Refusal) (s
 		}
 		sortChains(list)
 		put("*", table)
+		edits := map[Chain]edit{}
 		for _, c := range list {
-			if !builtIn(c.Name) {
-				put(":", c.Name, " - [0:0]") // makes it, or empties it
+			if builtIn(c.Name) {
+				continue
 			}
+			if e, ok := t.editable(c); ok && len(refused[c]) == 0 {
+				edits[c] = e
+				continue
+			}
+			put(":", c.Name, " - [0:0]") // makes it, or empties it
 		}
 		for _, c := range list {
 			wanted, _ := t.chains.Wanted(c)
@@ -244,14 +255,21 @@ func (t *Tables) script(chains []Chain, refused map[Chain]map[string]Refusal) (s
 				}
 				continue
 			}
+			owned := func(r Rule) {
+				if r.Owner != "" {
+					lines[n] = place{c, r}
+				}
+			}
+			if e, ok := edits[c]; ok {
+				e.put(c.Name, put, owned)
+				continue
+			}
 			for _, r := range wanted {
 				if _, bad := refused[c][r.Text]; bad {
 					continue
 				}
 				put("-A ", c.Name, " ", numbered(r.Text))
-				if r.Owner != "" {
-					lines[n] = place{c, r}
-				}
+				owned(r)
 			}
 		}
 		for _, c := range list {

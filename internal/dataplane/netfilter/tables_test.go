@@ -78,13 +78,11 @@ func TestApplyWritesTheDifference(t *testing.T) {
 :our-b - [0:0]
 COMMIT
 *filter
-:our-a - [0:0]
 :our-old - [0:0]
 -D INPUT -j our-a
 -I INPUT 1 -j our-b
 -I INPUT 2 -j our-a
--A our-a -p 112 -m mac --mac-source fa:16:3e:00:00:01 -j RETURN
--A our-a -p 112 -j RETURN
+-I our-a 2 -p 112 -j RETURN
 -X our-old
 COMMIT
 `
