@@ -120,6 +120,8 @@ var (
 		"An answer on a connection that was revoked and could not be removed from conntrack."}
 	SendAsked = &Rule{0x78, RulesEgress, 92, "reg8=0/8,ct_state=-rpl+trk,ct_mark=4/4", "set reg8 bit 3, resubmit(,72)",
 		"The connection was revoked and could not be removed from conntrack: the present rules say whether it may begin anew."}
+	SendSCTP = &Rule{0x8e, RulesEgress, 92, "sctp,reg8=0/8,ct_state=-rpl-inv+trk", "set reg8 bit 3, resubmit(,72)",
+		"Open vSwitch's userspace conntrack does not know SCTP's ports: who began is asked of the rules with every packet."}
 	SendEstablished = &Rule{0x56, RulesEgress, 90, "reg8=0/8,ct_state=-new+est-inv+trk", "goto accept_or_ingress",
 		"The connection was admitted; what is revoked is removed from conntrack."}
 	SendOneWay = &Rule{0x82, RulesEgress, 90, "reg8=0/8,ct_state=+new-inv+trk,ct_mark=1/1", "goto accept_or_ingress",
@@ -174,6 +176,8 @@ var (
 		"An answer on a connection that was revoked and could not be removed from conntrack."}
 	ReceiveAsked = &Rule{0x79, RulesIngress, 92, "reg8=0/8,ct_state=-rpl+trk,ct_mark=4/4", "set reg8 bit 3, resubmit(,82)",
 		"The connection was revoked and could not be removed from conntrack: the present rules say whether it may begin anew."}
+	ReceiveSCTP = &Rule{0x8f, RulesIngress, 92, "sctp,reg8=0/8,ct_state=-rpl-inv+trk", "set reg8 bit 3, resubmit(,82)",
+		"Open vSwitch's userspace conntrack does not know SCTP's ports: who began is asked of the rules with every packet."}
 	ReceiveEstablished = &Rule{0x69, RulesIngress, 90, "reg8=0/8,ct_state=-new+est-inv+trk", "output:reg5",
 		"The connection was admitted; what is revoked is removed from conntrack."}
 	ReceiveOneWay = &Rule{0x87, RulesIngress, 90, "reg8=0/8,ct_state=+new-inv+trk,ct_mark=2/2", "output:reg5",
@@ -229,12 +233,12 @@ func firewallRules() []*Rule {
 		EgressTracked, EgressTagged, PortMACChecked, SpoofedMAC, PortSendsARP, PortSendsRARP, PortAdvertises, AdvertisesOther,
 		DHCPDiscover, UnspecifiedIPv6, DHCPServer, DHCPv6Server, RouterAdvert, PortSendsIP, PortSendsUntracked,
 		SpoofedARP, SpoofedIP, BaseEgressMiss,
-		SendDiscovery, SendDHCP, SendUnspecified, SendDHCPv6, SendND, SendRevokedAnswer, SendAsked, SendEstablished, SendOneWay, SendRelated,
+		SendDiscovery, SendDHCP, SendUnspecified, SendDHCPv6, SendND, SendRevokedAnswer, SendAsked, SendSCTP, SendEstablished, SendOneWay, SendRelated,
 		SendStray, EgressRule, EgressAdmits, EgressRuleStateless, EgressAdmitsStateless, EgressInvalid, EgressMidstream, RulesEgressMiss,
 		CommitEgress, AcceptEgressMiss,
 		OpenTagged, ToFiltered, ToOthers,
 		ReceiveARP, ReceiveND, ReceiveRA, ReceiveDHCP, ReceiveUntracked, ReceiveIP, BaseIngressMiss,
-		ReceiveRevokedAnswer, ReceiveAsked, ReceiveEstablished, ReceiveOneWay, ReceiveRelated, ReceiveStray, IngressRule, IngressAdmits,
+		ReceiveRevokedAnswer, ReceiveAsked, ReceiveSCTP, ReceiveEstablished, ReceiveOneWay, ReceiveRelated, ReceiveStray, IngressRule, IngressAdmits,
 		IngressRuleStateless, IngressAdmitsStateless, IngressInvalid, IngressMidstream, RulesIngressMiss,
 		CommitIngress, AcceptIngressMiss,
 		DroppedSource, DroppedEgress, DroppedIngress, DroppedFlow,

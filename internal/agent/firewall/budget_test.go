@@ -46,7 +46,7 @@ func TestBudget(t *testing.T) {
 	if got := len(Want(crowd(1, 10, 1000))); got != base+1000*perMember {
 		t.Errorf("1000 members cost %d flows, published %d each", got-base, perMember)
 	}
-	const hundred = 1289
+	const hundred = 1293
 	if got := len(Want(crowd(100, 10, 0))); got != hundred || got+100 > 1500 {
 		t.Errorf("100 ports with a group of ten rules cost %d flows, published %d", got, hundred)
 	}

@@ -139,7 +139,7 @@ func sourceFlows(add adder) {
 
 // direction is what differs between the rules of what a port sends and of what it receives.
 type direction struct {
-	revokedAnswer, asked, established, oneWay, related, stray, invalid, midstream, miss *pipeline.Rule
+	revokedAnswer, asked, sctp, established, oneWay, related, stray, invalid, midstream, miss *pipeline.Rule
 
 	mark  uint32          // of connections that this direction has admitted
 	stage uint32          // of what it drops
@@ -148,12 +148,12 @@ type direction struct {
 
 var (
 	egressRules = direction{
-		pipeline.SendRevokedAnswer, pipeline.SendAsked, pipeline.SendEstablished, pipeline.SendOneWay, pipeline.SendRelated, pipeline.SendStray,
-		pipeline.EgressInvalid, pipeline.EgressMidstream, pipeline.RulesEgressMiss, pipeline.MarkEgress, pipeline.StageEgress, to(pipeline.AcceptOrIngress),
+		pipeline.SendRevokedAnswer, pipeline.SendAsked, pipeline.SendSCTP, pipeline.SendEstablished, pipeline.SendOneWay, pipeline.SendRelated,
+		pipeline.SendStray, pipeline.EgressInvalid, pipeline.EgressMidstream, pipeline.RulesEgressMiss, pipeline.MarkEgress, pipeline.StageEgress, to(pipeline.AcceptOrIngress),
 	}
 	ingressRules = direction{
-		pipeline.ReceiveRevokedAnswer, pipeline.ReceiveAsked, pipeline.ReceiveEstablished, pipeline.ReceiveOneWay, pipeline.ReceiveRelated, pipeline.ReceiveStray,
-		pipeline.IngressInvalid, pipeline.IngressMidstream, pipeline.RulesIngressMiss, pipeline.MarkIngress, pipeline.StageIngress, outPort(),
+		pipeline.ReceiveRevokedAnswer, pipeline.ReceiveAsked, pipeline.ReceiveSCTP, pipeline.ReceiveEstablished, pipeline.ReceiveOneWay, pipeline.ReceiveRelated,
+		pipeline.ReceiveStray, pipeline.IngressInvalid, pipeline.IngressMidstream, pipeline.RulesIngressMiss, pipeline.MarkIngress, pipeline.StageIngress, outPort(),
 	}
 )
 
@@ -165,6 +165,9 @@ func rulesFlows(add adder, table *pipeline.Table, d direction) {
 	revoked := openflow.CTMark(pipeline.MarkRevoked, pipeline.MarkRevoked)
 	add(d.revokedAnswer, openflow.MatchOf(state("+rpl+trk"), revoked), drop...)
 	add(d.asked, openflow.MatchOf(state("-rpl+trk"), revoked, known), raise(pipeline.FlagAsk), again(table))
+	for _, sctp := range []openflow.Match{openflow.MatchOf(openflow.SCTP()), openflow.MatchOf(openflow.SCTP6())} {
+		add(d.sctp, sctp.With(state("-rpl-inv+trk"), known), raise(pipeline.FlagAsk), again(table))
+	}
 	add(d.established, openflow.MatchOf(state("-new+est-inv+trk"), known), d.pass)
 	add(d.oneWay, openflow.MatchOf(state("+new-inv+trk"), openflow.CTMark(d.mark, d.mark), known), d.pass)
 	add(d.related, openflow.MatchOf(state("-new-est+rel-inv+trk"), known), d.pass)
