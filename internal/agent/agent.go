@@ -165,7 +165,7 @@ func newAgent(ctx context.Context, cfg Config) (*agent, error) {
 	}
 	a.declare()
 	var err error
-	if a.metrics, err = newMetrics(cfg.Metrics); err != nil {
+	if a.metrics, err = newMetrics(cfg.Metrics, newDropCollector((*provider)(a))); err != nil {
 		return nil, err
 	}
 	if a.root, err = rtnl.Open(""); err != nil {

@@ -113,6 +113,9 @@ func OwnerHash(owner string) uint64 {
 // Ours reports that a flow with this cookie is Baryon's.
 func Ours(cookie uint64) bool { return cookie>>markShift == Mark }
 
+// MarkCookie and its mask select all flows of ours in a dump.
+func MarkCookie() (cookie, mask uint64) { return Mark << markShift, 0xffff << markShift }
+
 // OwnerOf is the owner's hash in a cookie.
 func OwnerOf(cookie uint64) uint64 { return cookie & ownerMask }
 
