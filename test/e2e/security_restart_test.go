@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -244,8 +245,8 @@ func TestFailClosed(t *testing.T) {
 	}
 }
 
-// TestMoveBetweenDrivers: a node goes from one firewall driver to the other and back; its port follows when it is plugged again,
-// nothing illegal passes at any moment, and nothing of the old driver is left.
+// TestMoveBetweenDrivers: a node goes from one firewall driver to the other and back while its port stays up, which follows when it is
+// plugged again: nothing legal is lost and nothing illegal passes at any moment, and nothing of the old driver is left.
 func TestMoveBetweenDrivers(t *testing.T) {
 	w := ownLab(t, "sgmove", lab.Topology{Nodes: []lab.Node{
 		{Name: "ctl", Roles: []string{"network"}},
@@ -258,7 +259,11 @@ func TestMoveBetweenDrivers(t *testing.T) {
 	for _, driver := range []string{lab.FirewallHybrid, lab.FirewallOVS} {
 		s.t.Logf("to %s", driver)
 		s.must(s.SetFirewall("cmp2", driver))
-		s.during("agent started as "+driver, func() { s.must(s.RestartAgent(s.ctx(), "cmp2", syscall.SIGTERM)) }, kinds[6], kinds[8])
+		if driver == lab.FirewallOVS {
+			// Its connections were tracked at its Linux bridge; br-int did not see them begin, and they have to be made again.
+			kinds = slices.Delete(kinds, 2, 6)
+		}
+		s.during("agent started as "+driver, func() { s.must(s.RestartAgent(s.ctx(), "cmp2", syscall.SIGTERM)) }, kinds...)
 		s.eventually("the port's details follow", func() error {
 			var shown struct {
 				Port struct {
