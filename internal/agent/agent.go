@@ -200,7 +200,7 @@ func (a *agent) declare() {
 		patch(names.PatchInt, names.BrTun, names.PatchTun)
 	}
 	for _, b := range a.bridges {
-		a.br[b.Name] = newBridge(b.Name, filepath.Join(a.cfg.OVSRunDir, b.Name+".mgmt"), a.loop.Dirty)
+		a.br[b.Name] = newBridge(b.Name, filepath.Join(a.cfg.OVSRunDir, b.Name+".mgmt"), a.loop.Dirty, a.settleOwner)
 	}
 }
 

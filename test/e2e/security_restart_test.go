@@ -236,6 +236,24 @@ func TestFailClosed(t *testing.T) {
 			s.converge("legal packets after the switch came back", func() []*probe {
 				return []*probe{s.dial(client, server, false, protoUDP, 80).step(s, false, 0, true)}
 			})
+
+			// The node starts from nothing: neither flows nor agent nor server.
+			s.during("switch and agent killed and started without a server", func() {
+				s.must(s.StopAgent(s.ctx(), "cmp2", syscall.SIGKILL))
+				s.must(s.KillSwitch(s.ctx(), "cmp2", false))
+				s.must(s.StartSwitch(s.ctx(), "cmp2"))
+				s.must(s.StartAgent(s.ctx(), "cmp2"))
+				s.eventually("the agent programs its switch", func() error {
+					_, err := s.Run(s.ctx(), "cmp2", "curl", "-sf", "--unix-socket", "/var/lib/baryon/agent.sock", "http://agent/healthz")
+					return err
+				})
+			}, kinds[6:]...)
+			s.converge("rules out of the agent's cache", func() []*probe {
+				return []*probe{
+					s.dial(client, server, false, protoUDP, 80).step(s, false, 0, true), s.dial(client, server, true, protoTCP, 80).step(s, false, tcpSYN, true),
+					s.dial(client, server, false, protoUDP, 81).step(s, false, 0, false), s.dial(server, client, false, protoUDP, 80).step(s, false, 0, false),
+				}
+			})
 			s.must(s.StartServer(s.ctx(), 0))
 			s.must(s.WaitSync(s.ctx(), "cmp2"))
 			s.converge("the server is back", func() []*probe {
