@@ -4,16 +4,19 @@ import (
 	"slices"
 
 	"baryon/internal/openflow"
+	"baryon/internal/pipeline"
 )
 
 // simulator carries packets through flow tables as Open vSwitch does, as far as our flows go: conjunctions, resubmit, goto, registers,
 // ct (every packet has the state that the test gives it) and output.
 type simulator struct {
-	t      failer
-	tables map[uint8][]openflow.Flow // highest priority first
-	state  uint64                    // ct_state that a lookup finds
-	out    []int                     // ports that got the packet
-	steps  int
+	t       failer
+	tables  map[uint8][]openflow.Flow // highest priority first
+	state   uint64                    // ct_state that a lookup finds
+	mark    uint64                    // ct_mark that it finds
+	dropped []pipeline.Rule           // whose flows counted it in the table of those that are dropped
+	out     []int                     // ports that got the packet
+	steps   int
 }
 
 // failer is what *testing.T and *rapid.T have in common.
@@ -37,7 +40,7 @@ func newSimulator(t failer, flows map[openflow.FlowKey]openflow.Flow) *simulator
 
 // run sends a packet into a table and returns the ports that it leaves by, sorted.
 func (s *simulator) run(table uint8, p fields) []int {
-	s.out, s.steps = nil, 0
+	s.out, s.dropped, s.steps = nil, nil, 0
 	s.table(table, p)
 	slices.Sort(s.out)
 	return s.out
@@ -120,6 +123,10 @@ func (s *simulator) table(id uint8, p fields) {
 		s.t.Fatal("the packet goes round in circles")
 	}
 	if f := s.lookup(id, p); f != nil {
+		if id == pipeline.Dropped.ID {
+			rule, _ := pipeline.RuleOf(f.Cookie)
+			s.dropped = append(s.dropped, *rule)
+		}
 		s.act(f.Actions, p)
 	}
 }
@@ -139,7 +146,7 @@ func (s *simulator) act(list []openflow.Action, p fields) {
 				for k, v := range p {
 					q[k] = v
 				}
-				q[openflow.FieldCTState] = openflow.U64(s.state)
+				q[openflow.FieldCTState], q[openflow.FieldCTMark] = openflow.U64(s.state), openflow.U64(s.mark)
 				s.table(a.Table, q)
 			}
 		case openflow.OutputReg:
