@@ -14,7 +14,7 @@ import (
 // br-int keeps ("port source") are there for the port that was asked for.
 func (s *security) counters(p *sgPort) map[string]int {
 	s.t.Helper()
-	_, err := s.Run(s.ctx(), p.node, "ovs-appctl", "-t", "/var/run/openvswitch/ovs-vswitchd.ctl", "revalidator/wait") // the datapath hands its counters over from time to time
+	_, err := s.Run(s.ctx(), p.node, "ovs-appctl", "-t", vswitchd, "revalidator/wait") // the datapath hands its counters over from time to time
 	s.must(err)
 	text, err := s.Run(s.ctx(), p.node, "curl", "-sf", "--unix-socket", "/var/lib/baryon/agent.sock", "http://agent/drops")
 	s.must(err)
