@@ -389,9 +389,6 @@ func (w *world) flows(node string) string {
 	return strings.Join(all, "\n")
 }
 
-// vswitchd is the control socket of a lab's ovs-vswitchd.
-const vswitchd = "/run/openvswitch/ovs-vswitchd.ctl"
-
 // dump writes what a person would look at first when a test has failed.
 func (w *world) dump() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -401,8 +398,8 @@ func (w *world) dump() {
 			{"ovs-vsctl", "show"},
 			{"ovs-ofctl", "--names", "-O", "OpenFlow14", "dump-flows", "br-int"},
 			{"ovs-ofctl", "--names", "-O", "OpenFlow14", "dump-flows", "br-tun"},
-			{"ovs-appctl", "-t", vswitchd, "dpctl/dump-flows", "-m"},
-			{"ovs-appctl", "-t", vswitchd, "fdb/show", "br-int"},
+			{"ovs-appctl", "dpctl/dump-flows", "-m"},
+			{"ovs-appctl", "fdb/show", "br-int"},
 			{"ip", "-s", "link"},
 			{"ip", "-all", "netns", "exec", "ip", "-s", "address"},
 		} {
