@@ -86,7 +86,7 @@ func agentCommand() *cobra.Command {
 		a.nova.Secret = strings.TrimRight(string(text), "\r\n")
 		return nil
 	}
-	cmd.AddCommand(agentStatus(), agentCookie())
+	cmd.AddCommand(agentStatus(), agentCookie(), agentDrops())
 	return cmd
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -30,6 +31,34 @@ func pipelineCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&doc, "doc", false, "print everything as Markdown: what docs/pipeline.md is")
+	return cmd
+}
+
+// agentDrops says what br-int has dropped and why.
+func agentDrops() *cobra.Command {
+	var stateDir string
+	cmd := &cobra.Command{
+		Use: "drops", Short: "Count what br-int has dropped: by reason, and by port", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c := status.NewClient(stateDir)
+			defer c.Close()
+			d, err := c.Drops(cmd.Context())
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "TABLE\tREASON\tPACKETS\tWHY")
+			for _, r := range d.Reasons {
+				fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", r.Table, r.Reason, r.Packets, r.Why)
+			}
+			fmt.Fprintln(w, "\nPORT\tSTAGE\tPACKETS\t")
+			for _, p := range d.Ports {
+				fmt.Fprintf(w, "%s\t%s\t%d\t\n", p.Port, p.Reason, p.Packets)
+			}
+			return w.Flush()
+		},
+	}
+	cmd.Flags().StringVar(&stateDir, "state-dir", "/var/lib/baryon", "state directory of the agent")
 	return cmd
 }
 

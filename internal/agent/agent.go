@@ -165,7 +165,7 @@ func newAgent(ctx context.Context, cfg Config) (*agent, error) {
 	}
 	a.declare()
 	var err error
-	if a.metrics, err = newMetrics(cfg.Metrics); err != nil {
+	if a.metrics, err = newMetrics(cfg.Metrics, newDropCollector((*provider)(a))); err != nil {
 		return nil, err
 	}
 	if a.root, err = rtnl.Open(""); err != nil {
@@ -200,7 +200,7 @@ func (a *agent) declare() {
 		patch(names.PatchInt, names.BrTun, names.PatchTun)
 	}
 	for _, b := range a.bridges {
-		a.br[b.Name] = newBridge(b.Name, filepath.Join(a.cfg.OVSRunDir, b.Name+".mgmt"), a.loop.Dirty)
+		a.br[b.Name] = newBridge(b.Name, filepath.Join(a.cfg.OVSRunDir, b.Name+".mgmt"), a.loop.Dirty, a.settleOwner)
 	}
 }
 

@@ -18,6 +18,7 @@ type bridge struct {
 	name   string
 	path   string
 	notify func()
+	eased  func(cookie uint64) // a refused flow is wanted otherwise or no more
 
 	conn   *openflow.Conn
 	gate   int  // configuration number that ovs-vswitchd must have reached before this connection is used
@@ -44,16 +45,19 @@ const (
 	badDelay    = 30 * time.Second
 )
 
-func newBridge(name, path string, notify func()) *bridge {
+func newBridge(name, path string, notify func(), eased func(cookie uint64)) *bridge {
 	return &bridge{
-		name: name, path: path, notify: notify, bad: map[openflow.FlowKey]badFlow{},
+		name: name, path: path, notify: notify, eased: eased, bad: map[openflow.FlowKey]badFlow{},
 		flows: delta.NewMap[openflow.FlowKey](func(a, b openflow.Flow) bool { return a.Equal(&b) }, true),
 	}
 }
 
 // want sets or, with nil, drops a wanted flow.
 func (b *bridge) want(k openflow.FlowKey, f *openflow.Flow) {
-	delete(b.bad, k)
+	if bad, was := b.bad[k]; was {
+		delete(b.bad, k)
+		b.eased(bad.cookie)
+	}
 	if f == nil {
 		b.flows.Unset(k)
 		return
@@ -243,6 +247,7 @@ func (a *agent) push(ctx context.Context, b *bridge, mods []openflow.FlowMod) er
 		}
 		m := mods[fe.Index]
 		b.bad[m.Key()] = badFlow{time.Now().Add(badDelay), m.Cookie, fe.Error()}
+		a.settleOwner(m.Cookie)
 		refused = append(refused, err)
 		mods = slices.Delete(mods, fe.Index, fe.Index+1)
 	}
@@ -254,7 +259,7 @@ func (a *agent) push(ctx context.Context, b *bridge, mods []openflow.FlowMod) er
 			b.flows.Seen(m.Key(), m.Flow)
 			if _, was := b.bad[m.Key()]; was {
 				delete(b.bad, m.Key())
-				a.settleAgain(a.owners[pipeline.OwnerOf(m.Cookie)])
+				a.settleOwner(m.Cookie)
 			}
 		}
 	}

@@ -31,7 +31,7 @@ func TestFloodListsOnlyGrowUntilConfirmed(t *testing.T) {
 		{"confirmed: shrinks", floodOf(1, 7, 2, 3), floodOf(1, 7, 2), true, []openflow.Flow{floodOf(1, 7, 2)}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			b := newBridge("br-tun", "", func() {})
+			b := newBridge("br-tun", "", func() {}, func(uint64) {})
 			b.flows.Load(map[openflow.FlowKey]openflow.Flow{tc.have.Key(): tc.have})
 			b.want(tc.want.Key(), &tc.want)
 			var got []string
@@ -50,7 +50,7 @@ func TestFloodListsOnlyGrowUntilConfirmed(t *testing.T) {
 }
 
 func TestRefusedFlowRests(t *testing.T) {
-	b := newBridge("br-int", "", func() {})
+	b := newBridge("br-int", "", func() {}, func(uint64) {})
 	f, g := floodOf(1, 7, 2), floodOf(2, 8, 2)
 	b.want(f.Key(), &f)
 	b.want(g.Key(), &g)

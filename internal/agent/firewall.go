@@ -129,10 +129,10 @@ func (f *filter) revoke(ctx context.Context, a *agent) error {
 		}
 		for _, e := range entries {
 			id, ok := ports[int(e.Zone)]
-			if !ok || !f.stale(id, e) {
+			if !ok || e.Mark&pipeline.MarkRevoked != 0 || !f.stale(id, e) {
 				continue
 			}
-			if err := f.table.Delete(ctx, e); err != nil {
+			if err := a.end(ctx, e); err != nil {
 				errs = append(errs, err)
 				continue
 			}
@@ -147,12 +147,22 @@ func (f *filter) revoke(ctx context.Context, a *agent) error {
 	return errors.Join(errs...)
 }
 
+// end ends a connection.  One that cannot be removed is marked: its answers are dropped, and its questions asked of the rules again.
+func (a *agent) end(ctx context.Context, e conntrack.Entry) error {
+	err := a.filter.table.Delete(ctx, e)
+	if !errors.Is(err, conntrack.ErrStays) {
+		return err
+	}
+	return a.br[names.BrInt].conn.PacketOut(ctx, conntrack.Mark(e, pipeline.MarkRevoked, pipeline.MarkRevoked))
+}
+
 // stale asks the rules again for each direction that admitted the connection.
 func (f *filter) stale(id string, e conntrack.Entry) bool {
 	c := firewall.Connection{Src: e.Src, Dst: e.Dst, Protocol: e.Protocol, SrcPort: e.SrcPort, DstPort: e.DstPort}
 	if e.Protocol == firewall.ProtoICMP || e.Protocol == firewall.ProtoICMPv6 {
 		c.SrcPort, c.DstPort = uint16(e.Type), uint16(e.Code)
 	}
+	c.AnyPort = e.Protocol == firewall.ProtoSCTP && e.SrcPort == 0 && e.DstPort == 0 // the userspace datapath does not track them
 	mark := e.Mark & (pipeline.MarkEgress | pipeline.MarkIngress)
 	if mark == 0 { // not made by our flows
 		if mark = pipeline.MarkIngress; firewall.OwnsAddress(f.engine.State().Ports[id], e.Src) {

@@ -3,11 +3,13 @@ package agent_test
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -278,4 +280,63 @@ func TestFragments(t *testing.T) {
 	if dial(t, f.np, "udp", "10.0.0.2:53").says(long) {
 		t.Error("a fragmented datagram passes that no rule allows")
 	}
+}
+
+// A rule that the switch refuses admits nothing; its group and the ports that have it say so, the log too, and all is well again when the
+// switch takes it.
+func TestRefusedRuleIsNamed(t *testing.T) {
+	f := newFilteredNode(t)
+	f.stop()
+	var text logText
+	f.cfg.Log = slog.New(slog.NewTextHandler(&text, nil))
+	f.src.complete(false)
+	f.start()
+	f.up(group(groupA, egressAll(false)), group(groupB, ingress(1, 8, 0)))
+	if !reach(f.np, "10.0.0.2") {
+		t.Fatal("an allowed ping is lost")
+	}
+	flows := strings.Count(f.must("ovs-ofctl", "-O", "OpenFlow14", "dump-flows", "unix:"+f.RunDir+"/br-int.mgmt", "table=82"), "cookie=")
+	f.Ctl("--", "--id=@full", "create", "Flow_Table", fmt.Sprint("flow_limit=", flows), "overflow_policy=refuse", "--", "set", "Bridge", "br-int", "flow_tables:82=@full")
+	more := group(groupB, ingress(1, 8, 0), ingress(17, 53, 53), ingress(17, 54, 54))
+	f.src.put(more)
+	refused := func(s nodestate.Status) bool { return s.State == nodestate.Failed && s.Reason != "" }
+	f.src.until(t, more.Key(), "fails", refused)
+	if s := f.src.until(t, f.q.Key(), "fails", refused); !strings.Contains(s.Reason, groupB) {
+		t.Errorf("the port does not name its group: %s", s.Reason)
+	}
+	echo(t, f.nq, "udp", ":53")
+	echo(t, f.nq, "udp", ":55")
+	if dial(t, f.np, "udp", "10.0.0.2:53").says("hello") {
+		t.Error("a refused rule admits packets")
+	}
+	if !reach(f.np, "10.0.0.2") {
+		t.Error("an allowed ping is lost beside a refused rule")
+	}
+	if !strings.Contains(text.String(), "refused flows") {
+		t.Errorf("the log says nothing of it:\n%s", text.String())
+	}
+	f.Ctl("clear", "Bridge", "br-int", "flow_tables")
+	f.now(group(groupB, ingress(1, 8, 0), ingress(17, 55, 55)))
+	f.src.until(t, f.q.Key(), "recovers", func(s nodestate.Status) bool { return s.State == nodestate.Done && s.Reason == "" })
+	if !dial(t, f.np, "udp", "10.0.0.2:55").says("hello") {
+		t.Error("a rule does not work although the switch takes it again")
+	}
+}
+
+// logText collects log lines.
+type logText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logText) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }

@@ -17,7 +17,7 @@ type metrics struct {
 	revoked      prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, more ...prometheus.Collector) (*metrics, error) {
 	m := &metrics{
 		passes: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "baryon_agent_pass_seconds", Help: "Duration of reconciliation passes.",
@@ -42,7 +42,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.passes, m.failures, m.transactions, m.flowMods, m.flows, m.revoked} {
+	for _, c := range append(more, m.passes, m.failures, m.transactions, m.flowMods, m.flows, m.revoked) {
 		if err := reg.Register(c); err != nil {
 			var twice prometheus.AlreadyRegisteredError
 			if errors.As(err, &twice) {

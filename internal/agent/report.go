@@ -33,6 +33,20 @@ func (a *agent) settleAgain(k nodestate.Key) {
 	}
 }
 
+// settleOwner has the status of a flow's owner decided anew, and those of the ports on which it bears.
+func (a *agent) settleOwner(cookie uint64) {
+	k, ok := a.owners[pipeline.OwnerOf(cookie)]
+	if !ok {
+		return
+	}
+	a.settleAgain(k)
+	if a.filter != nil {
+		for _, id := range a.filter.engine.Users(k) {
+			a.settleAgain(nodestate.PortKey(id))
+		}
+	}
+}
+
 // failures are the records for which Open vSwitch refuses something now.
 func (a *agent) failures() map[nodestate.Key]string {
 	out := map[nodestate.Key]string{}

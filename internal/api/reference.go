@@ -35,6 +35,18 @@ paths is accepted. Every answer carries ` + "`X-Openstack-Request-Id`" + `.
 * Errors: ` + "`{\"NeutronError\": {\"type\", \"message\", \"detail\"}}`" + `.
 
 `)
+	b.WriteString(`## Security groups
+
+* A project's group ` + "`default`" + ` is made when it is first needed. New groups start with the rules of ` + "`default-security-group-rules`" + `: all out, and
+  in the default group all in from its own members.
+* A rule names at most one of ` + "`remote_ip_prefix`, `remote_group_id`, `remote_address_group_id`" + `. For ICMP, ` + "`port_range_min`" + ` is the type and
+  ` + "`port_range_max`" + ` the code. Rules are made and deleted, not changed; a rule that says what another of its group says is refused.
+* A port that names no groups gets the default group; ` + "`[]`" + ` means none, and then it has only what is always allowed. Groups need port
+  security; those of one port are all stateful or all stateless. Ports of the network itself (` + "`network:`, `neutron:`" + `) are not filtered.
+* A group that a port has cannot be deleted; rules that name a deleted group go with it. What a rule, a member or an address pair allowed
+  ends with it, also for connections that exist.
+
+`)
 	b.WriteString("## Routes\n\n| path | methods |\n|---|---|\n| `/` | GET |\n| `/v2.0/` | GET |\n")
 	routes := (&server{Config: Config{Services: v}}).table()
 	slices.SortFunc(routes, func(x, y route) int { return cmp.Compare(x.pattern, y.pattern) })

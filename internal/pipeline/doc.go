@@ -30,6 +30,8 @@ Where it differs from Neutron, and why:
 - **Cookies are made from rule and owner**, not drawn at random at each start: a restarted agent finds its own flows equal and writes
   nothing, and leftovers are recognised by the mark.
 
+- **What is dropped is counted.** "drop: word" in the tables below is a reason: ` + "`baryon agent drops`" + ` adds the packet counters of these
+  flows up by reason and, of filtered ports, by port (93), and so do the agent's metrics.
 - **The firewall's tables** (60, 71–73, 81–82, 91–94) are used on nodes whose firewall driver is openvswitch, in place of 24 and 25;
   docs/firewall.md says how they differ from Neutron's.
 

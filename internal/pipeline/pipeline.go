@@ -19,6 +19,7 @@ package pipeline
 
 import (
 	"hash/fnv"
+	"strings"
 
 	"baryon/internal/names"
 	"baryon/internal/openflow"
@@ -38,7 +39,7 @@ type Rule struct {
 	Table    *Table
 	Priority uint16
 	Match    string // for people: the shape of the match
-	Actions  string // for people: the shape of the actions
+	Actions  string // for people: the shape of the actions; "drop: word" counts what is dropped under a word
 	Why      string // the reason, one sentence
 }
 
@@ -92,6 +93,15 @@ func (r *Rule) Flow(owner string, m openflow.Match, actions ...openflow.Action) 
 	return openflow.Flow{Table: r.Table.ID, Priority: r.Priority, Cookie: r.Cookie(owner), Match: m, Actions: actions}
 }
 
+// Drop is the word under which what the rule drops is counted; empty: it drops nothing.
+func (r *Rule) Drop() string {
+	word, ok := strings.CutPrefix(r.Actions, "drop: ")
+	if !ok {
+		return ""
+	}
+	return word
+}
+
 // OwnerHash is the part of a cookie that stands for the owner: 40 bits of FNV-1a.
 func OwnerHash(owner string) uint64 {
 	h := fnv.New64a()
@@ -102,6 +112,9 @@ func OwnerHash(owner string) uint64 {
 
 // Ours reports that a flow with this cookie is Baryon's.
 func Ours(cookie uint64) bool { return cookie>>markShift == Mark }
+
+// MarkCookie and its mask select all flows of ours in a dump.
+func MarkCookie() (cookie, mask uint64) { return Mark << markShift, 0xffff << markShift }
 
 // OwnerOf is the owner's hash in a cookie.
 func OwnerOf(cookie uint64) uint64 { return cookie & ownerMask }

@@ -2,7 +2,7 @@ package pipeline
 
 // Rules of br-int.
 var (
-	DeadVLAN = &Rule{0x01, Classify, 65535, "dl_vlan=4095", "drop",
+	DeadVLAN = &Rule{0x01, Classify, 65535, "dl_vlan=4095", "drop: dead_vlan",
 		"The dead VLAN carries nothing: ports stay on it until they are wired."}
 	PortARP = &Rule{0x02, Classify, 10, "arp,in_port=P", "goto arp_spoof",
 		"ARP of a port with port security is checked for its sender address."}
@@ -12,11 +12,11 @@ var (
 		"Other packets of a port with port security are checked for their source MAC."}
 	PortTrusted = &Rule{0x05, Classify, 9, "in_port=P", "goto transient",
 		"The port has no port security or belongs to the network itself: it may use any address."}
-	DeadPort = &Rule{0x06, Classify, 2, "in_port=P", "drop",
+	DeadPort = &Rule{0x06, Classify, 2, "in_port=P", "drop: dead_port",
 		"The port is administratively down, or no record speaks of it: nothing is taken from it."}
 	FromTunnels = &Rule{0x07, Classify, 1, "in_port=patch-tun", "goto transient",
 		"What br-tun hands over has its local VLAN already."}
-	ClassifyMiss = &Rule{0x08, Classify, 0, "", "drop",
+	ClassifyMiss = &Rule{0x08, Classify, 0, "", "drop: not_wired",
 		"A port without flows of its own passes nothing (fail closed)."}
 	CanaryFlow = &Rule{0x09, Canary, 0, "", "drop",
 		"Its absence means that Open vSwitch has lost its flows."}
@@ -24,10 +24,12 @@ var (
 		"The port owns this IPv4 address, or is allowed it by an address pair."}
 	PortIPv6 = &Rule{0x0b, ARPSpoof, 2, "icmp6,icmp_type=136,in_port=P,nd_target=A", "goto mac_spoof",
 		"The port owns this IPv6 address, or is allowed it, or derives it from its MAC (link-local)."}
-	ARPSpoofMiss = &Rule{0x0c, ARPSpoof, 0, "", "drop",
+	ARPSpoofMiss = &Rule{0x0c, ARPSpoof, 0, "", "drop: spoofed_address",
 		"An address that the port does not own must not be claimed."}
 	PortMAC = &Rule{0x0d, MACSpoof, 2, "in_port=P,dl_src=M", "goto transient",
-		"The port owns this MAC, or is allowed it by an address pair; other sources are dropped (table miss)."}
+		"The port owns this MAC, or is allowed it by an address pair; other sources are dropped."}
+	MACSpoofMiss = &Rule{0x0f, MACSpoof, 0, "", "drop: spoofed_mac",
+		"A MAC that the port does not own must not be used."}
 	SwitchNormal = &Rule{0x0e, Switch, 3, "", "NORMAL",
 		"MAC learning within the local VLAN."}
 )
@@ -80,7 +82,7 @@ func Rules() []*Rule {
 		DeadVLAN, PortARP, PortND, PortChecked, PortTrusted, DeadPort, FromTunnels, ClassifyMiss,
 		CanaryFlow,
 		PortIPv4, PortIPv6, ARPSpoofMiss,
-		PortMAC,
+		PortMAC, MACSpoofMiss,
 		SwitchNormal,
 		TunFromLocal, TunFromTunnel, TunClassifyMiss,
 		ToARPReply, ToUnicast, ToFlood,

@@ -160,7 +160,7 @@ func (s *server) unlimited() error {
 	if err := s.call("GET", "/v2.0/quotas/tenant", nil, &t); err != nil {
 		return err
 	}
-	q := obj{"quota": obj{"port": -1, "network": -1, "subnet": -1}}
+	q := obj{"quota": obj{"port": -1, "network": -1, "subnet": -1, "security_group": -1, "security_group_rule": -1}}
 	return s.call("PUT", "/v2.0/quotas/"+t.Tenant.ID, q, nil)
 }
 

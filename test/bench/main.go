@@ -45,7 +45,7 @@ const (
 
 func main() {
 	update := flag.Bool("update", false, "write the baseline and docs/bench.md")
-	only := flag.String("only", "", "comma-separated parts: api,nodes,scale")
+	only := flag.String("only", "", "comma-separated parts: api,nodes,security,scale")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -64,7 +64,7 @@ func run(ctx context.Context, update bool, only string) error {
 	parts := []struct {
 		name    string
 		measure func(context.Context, string, *report) error
-	}{{"api", measureAPI}, {"nodes", measureNodes}, {"scale", measureScale}}
+	}{{"api", measureAPI}, {"nodes", measureNodes}, {"security", measureSecurity}, {"scale", measureScale}}
 	for _, p := range parts {
 		if only != "" && !slices.Contains(strings.Split(only, ","), p.name) {
 			continue

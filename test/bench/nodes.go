@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"baryon/internal/lab"
-	"baryon/internal/names"
 )
 
 // cloud is a lab and a fast client of its API.
@@ -25,13 +23,25 @@ type cloud struct {
 }
 
 func measureNodes(ctx context.Context, exe string, r *report) error {
+	return inCloud(ctx, exe, []lab.Node{
+		{Name: "ctl", Roles: []string{"network"}}, {Name: "cmp1", Roles: []string{"compute"}}, {Name: "cmp2", Roles: []string{"compute"}},
+		{Name: "cmp3", Roles: []string{"compute"}, Plug: lab.PlugHybrid},
+	}, func(c *cloud) error {
+		for _, step := range []func(context.Context, *report) error{c.plugLatency, c.many, c.throughput} {
+			if err := step(ctx, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// inCloud has f measure in a lab of some nodes.
+func inCloud(ctx context.Context, exe string, nodes []lab.Node, f func(*cloud) error) error {
 	l, err := lab.Up(ctx, lab.Config{
 		Name: "bench", Dir: lab.DefaultDir("bench"), Exe: exe,
-		Servers: []lab.ServerAddr{{API: freePort(), Identity: freePort()}},
-		Topology: lab.Topology{Nodes: []lab.Node{
-			{Name: "ctl", Roles: []string{"network"}}, {Name: "cmp1", Roles: []string{"compute"}}, {Name: "cmp2", Roles: []string{"compute"}},
-			{Name: "cmp3", Roles: []string{"compute"}, Plug: lab.PlugHybrid},
-		}},
+		Servers:  []lab.ServerAddr{{API: freePort(), Identity: freePort()}},
+		Topology: lab.Topology{Nodes: nodes},
 	})
 	if err != nil {
 		return err
@@ -45,12 +55,7 @@ func measureNodes(ctx context.Context, exe string, r *report) error {
 	if err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context, *report) error{c.plugLatency, c.many, c.throughput} {
-		if err := step(ctx, r); err != nil {
-			return err
-		}
-	}
-	return nil
+	return f(c)
 }
 
 func newCloud(ctx context.Context, l *lab.Lab) (*cloud, error) {
@@ -71,120 +76,6 @@ func (c *cloud) socket(ctx context.Context, node string) (string, error) {
 		return "", err
 	}
 	return filepath.Join("/proc", strconv.Itoa(pid), "root/run/openvswitch/db.sock"), nil
-}
-
-type apiPort struct {
-	ID     string
-	MAC    string `json:"mac_address"`
-	Status string
-	Fixed  []struct {
-		IP string `json:"ip_address"`
-	} `json:"fixed_ips"`
-}
-
-func (c *cloud) createPorts(network, host, prefix string, n int) ([]apiPort, error) {
-	ports := make([]obj, n)
-	for i := range ports {
-		ports[i] = obj{
-			"network_id": network, "name": fmt.Sprintf("%s%d", prefix, i), "device_owner": "compute:nova",
-			"device_id": "00000000-0000-4000-8000-000000000001", "binding:host_id": host,
-		}
-	}
-	var made struct{ Ports []apiPort }
-	return made.Ports, c.s.call("POST", "/v2.0/ports", obj{"ports": ports}, &made)
-}
-
-// prepare makes the devices of ports on a node: for the first `guests` of them a namespace with an address behind a veth pair, for
-// the others a bare pair.  hybrid puts a Linux bridge in between.
-func (c *cloud) prepare(ctx context.Context, node string, ports []apiPort, guests int, hybrid bool) ([]device, error) {
-	var script strings.Builder
-	list := make([]device, 0, len(ports))
-	for i, p := range ports {
-		tap := names.Tap(p.ID)
-		switch {
-		case i < guests:
-			ns := "b" + p.ID[:8]
-			fmt.Fprintf(&script, "ip netns add %s\nip link add %s type veth peer name eth0 netns %s address %s\n", ns, tap, ns, p.MAC)
-			fmt.Fprintf(&script, "ip netns exec %s ethtool -K eth0 tx off >/dev/null\n", ns)
-			fmt.Fprintf(&script, "ip -n %s link set eth0 mtu 1450 up\nip -n %s address add %s/16 dev eth0\nip -n %s link set lo up\n", ns, ns, p.Fixed[0].IP, ns)
-		default:
-			fmt.Fprintf(&script, "ip link add %s type veth peer name x%s\nip link set x%s up\n", tap, p.ID[:11], p.ID[:11])
-		}
-		fmt.Fprintf(&script, "ip link set %s up\n", tap)
-		dev := tap
-		if hybrid {
-			dev = names.Qvo(p.ID)
-			qbr, qvb := names.Qbr(p.ID), names.Qvb(p.ID)
-			fmt.Fprintf(&script, "ip link add %s type bridge\nip link add %s type veth peer name %s\nip link set %s up\nip link set %s up\nip link set %s up\n", qbr, qvb, dev, qbr, qvb, dev)
-			fmt.Fprintf(&script, "ip link set %s master %s\nip link set %s master %s\n", tap, qbr, qvb, qbr)
-		}
-		list = append(list, device{dev, p.ID, p.MAC})
-	}
-	cmd, err := c.Command(ctx, node, "sh", "-e")
-	if err != nil {
-		return nil, err
-	}
-	cmd.Stdin = strings.NewReader(script.String())
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("prepare devices on %s: %w: %s", node, err, out)
-	}
-	return list, nil
-}
-
-// plug plugs devices and returns how long it took until the API showed every port of the network ACTIVE.
-func (c *cloud) plug(ctx context.Context, node string, ids map[string]bool, network string, devices []device) (time.Duration, error) {
-	socket, err := c.socket(ctx, node)
-	if err != nil {
-		return 0, err
-	}
-	t := time.Now()
-	if err := plugAll(socket, devices); err != nil {
-		return 0, err
-	}
-	for {
-		n, err := c.active(network, ids)
-		if err != nil {
-			return 0, err
-		}
-		if n == len(ids) {
-			return time.Since(t), nil
-		}
-		if time.Since(t) > time.Minute {
-			return 0, fmt.Errorf("only %d of %d ports are ACTIVE after a minute", n, len(ids))
-		}
-	}
-}
-
-func (c *cloud) active(network string, ids map[string]bool) (int, error) {
-	if len(ids) == 1 {
-		for id := range ids {
-			var got struct{ Port apiPort }
-			err := c.s.call("GET", "/v2.0/ports/"+id+"?fields=id&fields=status", nil, &got)
-			if got.Port.Status == "ACTIVE" {
-				return 1, err
-			}
-			return 0, err
-		}
-	}
-	var got struct{ Ports []apiPort }
-	if err := c.s.call("GET", "/v2.0/ports?fields=id&fields=status&network_id="+network, nil, &got); err != nil {
-		return 0, err
-	}
-	n := 0
-	for _, p := range got.Ports {
-		if ids[p.ID] && p.Status == "ACTIVE" {
-			n++
-		}
-	}
-	return n, nil
-}
-
-func idSet(ports []apiPort) map[string]bool {
-	ids := map[string]bool{}
-	for _, p := range ports {
-		ids[p.ID] = true
-	}
-	return ids
 }
 
 // plugLatency: one port at a time, from its row in OVS to ACTIVE and to the first ping from another node; then the same with 10,000
@@ -388,10 +279,6 @@ func (c *cloud) restart(ctx context.Context, r *report, ports int, pair [2]devic
 	if err := c.s.call("GET", "/v2.0/ports/"+pair[1].portID, nil, &to); err != nil {
 		return err
 	}
-	flows, err := c.Run(ctx, "cmp3", "ovs-ofctl", "dump-aggregate", "br-int")
-	if err != nil {
-		return err
-	}
 	var in []time.Duration
 	lost := 0.0
 	for range 5 {
@@ -431,14 +318,6 @@ func (c *cloud) restart(ctx context.Context, r *report, ports int, pair [2]devic
 	}
 	r.add(figure{Name: fmt.Sprintf("agent restart with %d ports, in sync, p50", ports), Value: quantile(in, .5), Unit: "ms", Goal: goal, Peers: peers})
 	r.add(figure{Name: fmt.Sprintf("packets lost at 100/s in 5 restarts with %d ports", ports), Value: lost, Unit: "", Goal: "0"})
-	if ports == 100 {
-		n, _, _ := strings.Cut(flows[strings.Index(flows, "flow_count=")+len("flow_count="):], " ")
-		count, err := strconv.ParseFloat(strings.TrimSpace(n), 64)
-		if err != nil {
-			return fmt.Errorf("read flow count: %w", err)
-		}
-		r.add(figure{Name: "br-int flows with 100 ports (no security groups yet)", Value: count, Unit: "", Goal: "≤ 1,500", Peers: "5,827 · 6,519"})
-	}
 	rss, err := c.agentRSS(ctx, "cmp3")
 	if err != nil {
 		return err
@@ -463,86 +342,4 @@ func (c *cloud) agentRSS(ctx context.Context, node string) (float64, error) {
 		}
 	}
 	return 0, fmt.Errorf("node %s runs no agent", node)
-}
-
-// throughput: TCP between two guests of one node through br-int, against two of the same on a bridge of one NORMAL flow.
-func (c *cloud) throughput(ctx context.Context, r *report) error {
-	network, err := c.s.network("speed", "10.5.0.0/16")
-	if err != nil {
-		return err
-	}
-	ports, err := c.createPorts(network, "cmp1", "s", 2)
-	if err != nil {
-		return err
-	}
-	devices, err := c.prepare(ctx, "cmp1", ports, 2, false)
-	if err != nil {
-		return err
-	}
-	if _, err := c.plug(ctx, "cmp1", idSet(ports), network, devices); err != nil {
-		return err
-	}
-	plain := `
-ovs-vsctl --may-exist add-br br-plain -- set Bridge br-plain datapath_type=netdev
-for i in 1 2; do
-	ip netns add plain$i
-	ip link add plain$i type veth peer name eth0 netns plain$i
-	ip netns exec plain$i ethtool -K eth0 tx off >/dev/null
-	ip -n plain$i link set eth0 mtu 1450 up
-	ip -n plain$i address add 10.9.0.$i/24 dev eth0
-	ip link set plain$i up
-	ovs-vsctl add-port br-plain plain$i
-done
-`
-	cmd, err := c.Command(ctx, "cmp1", "sh", "-e")
-	if err != nil {
-		return err
-	}
-	cmd.Stdin = strings.NewReader(plain)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("make plain bridge: %w: %s", err, out)
-	}
-	var ratios []time.Duration // thousandths, to share quantile
-	for range 5 {
-		ours, err := c.iperf(ctx, "b"+ports[0].ID[:8], "b"+ports[1].ID[:8], ports[1].Fixed[0].IP)
-		if err != nil {
-			return err
-		}
-		theirs, err := c.iperf(ctx, "plain1", "plain2", "10.9.0.2")
-		if err != nil {
-			return err
-		}
-		ratios = append(ratios, time.Duration(ours/theirs*float64(time.Millisecond)))
-	}
-	r.add(figure{Name: "TCP throughput, direct plug, against a plain NORMAL bridge", Value: 100 * quantile(ratios, .5), Unit: "%", Higher: true, Goal: "≥ 95 %"})
-	return nil
-}
-
-func (c *cloud) iperf(ctx context.Context, from, to, ip string) (float64, error) {
-	server, err := c.Command(ctx, "cmp1", "ip", "netns", "exec", to, "iperf3", "-s", "-1")
-	if err != nil {
-		return 0, err
-	}
-	if err := server.Start(); err != nil {
-		return 0, err
-	}
-	defer server.Wait() //nolint:errcheck // it ends after one client
-	for {
-		out, err := c.Run(ctx, "cmp1", "ip", "netns", "exec", from, "iperf3", "-J", "-t", "2", "-c", ip)
-		var got struct {
-			Error string
-			End   struct {
-				Received struct {
-					BPS float64 `json:"bits_per_second"`
-				} `json:"sum_received"`
-			}
-		}
-		if jerr := json.Unmarshal([]byte(out), &got); jerr == nil && got.Error == "" && err == nil {
-			return got.End.Received.BPS, nil
-		}
-		if ctx.Err() != nil {
-			return 0, ctx.Err()
-		}
-		time.Sleep(50 * time.Millisecond) // the server is not listening yet
-	}
 }

@@ -151,6 +151,28 @@ twin() {
 twin "VXLAN" ns1 ns2 ns6
 twin "GRE" ns5 ns6 ns2
 
+say "Act three: security groups (cmp1 filters by iptables, cmp2 by flows)"
+run openstack security group create web
+rule() { run openstack security group rule create --protocol icmp web; }
+# reached FROM ADDRESS: how many of two pings are answered.
+reached() { guest "$1" ping -c 2 -i 0.2 -W 1 "$2" | grep -c "bytes from"; }
+run openstack port set --no-security-group vm-1
+run openstack port set --security-group web vm-1
+check "a group without rules for it: vm-3 does not reach vm-1" test "$(reached vm-3 "$vm1")" = 0
+rule
+check "with a rule for ICMP it does" test "$(reached vm-3 "$vm1")" = 2
+run node cmp1 bash -c "iptables -S | grep ${port1:0:10}"
+check "vm-1's ingress chain has the rule" grep -q -- "-A neutron-openvswi-i${port1:0:10} -p icmp -j RETURN" <(node cmp1 iptables -S)
+pings=$(mktemp)
+guest vm-3 ping -i 0.2 -w 60 "$vm1" >"$pings" &
+ping=$!
+until grep -q "bytes from" "$pings" || ! kill -0 $ping; do sleep 0.05; done
+run openstack security group rule delete "$(openstack security group rule list web --protocol icmp -f value -c ID)"
+before=$(grep -c "bytes from" "$pings")
+check "the rule deleted: vm-3 does not reach vm-1" test "$(reached vm-3 "$vm1")" = 0
+check "and a ping that was running is not answered any more" test "$(grep -c "bytes from" "$pings")" -le "$((before + 1))"
+kill $ping 2>/dev/null
+
 say "What was built"
 run $LAB status
 run openstack network list --long -c Name -c "Network Type" -c Status -c Subnets
@@ -163,6 +185,6 @@ for p in patch-tun patch-int vxlan-c0a8140b vxlan-c0a8140d gre-c0a8140d "qvo${po
 done
 run node cmp1 ovs-ofctl --names --no-stats dump-flows br-int
 run node cmp1 ovs-ofctl --names --no-stats dump-flows br-tun
-check "vm-1's ARP is checked: table 24 allows its own address only" grep -q "table=24,.*arp_spa=$vm1 " <(node cmp1 ovs-ofctl --names --no-stats dump-flows br-int)
+check "vm-1's ARP is checked: table 71 allows its own address only" grep -q "table=71,.*arp_spa=$vm1 " <(node cmp1 ovs-ofctl --names --no-stats dump-flows br-int)
 check "cmp1 knows vm-3 behind a tunnel (table 20)" grep -qE "table=20, .*priority=2,.*dl_dst=$(openstack port show vm-3 -f value -c mac_address)" <(node cmp1 ovs-ofctl --names dump-flows br-tun)
 check "cmp1 answers ARP for vm-3 (table 21)" grep -q "table=21,.*arp_tpa=$vm3[, ]" <(node cmp1 ovs-ofctl --names --no-stats dump-flows br-tun)

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -235,6 +236,24 @@ func TestFailClosed(t *testing.T) {
 			s.converge("legal packets after the switch came back", func() []*probe {
 				return []*probe{s.dial(client, server, false, protoUDP, 80).step(s, false, 0, true)}
 			})
+
+			// The node starts from nothing: neither flows nor agent nor server.
+			s.during("switch and agent killed and started without a server", func() {
+				s.must(s.StopAgent(s.ctx(), "cmp2", syscall.SIGKILL))
+				s.must(s.KillSwitch(s.ctx(), "cmp2", false))
+				s.must(s.StartSwitch(s.ctx(), "cmp2"))
+				s.must(s.StartAgent(s.ctx(), "cmp2"))
+				s.eventually("the agent programs its switch", func() error {
+					_, err := s.Run(s.ctx(), "cmp2", "curl", "-sf", "--unix-socket", "/var/lib/baryon/agent.sock", "http://agent/healthz")
+					return err
+				})
+			}, kinds[6:]...)
+			s.converge("rules out of the agent's cache", func() []*probe {
+				return []*probe{
+					s.dial(client, server, false, protoUDP, 80).step(s, false, 0, true), s.dial(client, server, true, protoTCP, 80).step(s, false, tcpSYN, true),
+					s.dial(client, server, false, protoUDP, 81).step(s, false, 0, false), s.dial(server, client, false, protoUDP, 80).step(s, false, 0, false),
+				}
+			})
 			s.must(s.StartServer(s.ctx(), 0))
 			s.must(s.WaitSync(s.ctx(), "cmp2"))
 			s.converge("the server is back", func() []*probe {
@@ -244,8 +263,8 @@ func TestFailClosed(t *testing.T) {
 	}
 }
 
-// TestMoveBetweenDrivers: a node goes from one firewall driver to the other and back; its port follows when it is plugged again,
-// nothing illegal passes at any moment, and nothing of the old driver is left.
+// TestMoveBetweenDrivers: a node goes from one firewall driver to the other and back while its port stays up, which follows when it is
+// plugged again: nothing legal is lost and nothing illegal passes at any moment, and nothing of the old driver is left.
 func TestMoveBetweenDrivers(t *testing.T) {
 	w := ownLab(t, "sgmove", lab.Topology{Nodes: []lab.Node{
 		{Name: "ctl", Roles: []string{"network"}},
@@ -258,7 +277,11 @@ func TestMoveBetweenDrivers(t *testing.T) {
 	for _, driver := range []string{lab.FirewallHybrid, lab.FirewallOVS} {
 		s.t.Logf("to %s", driver)
 		s.must(s.SetFirewall("cmp2", driver))
-		s.during("agent started as "+driver, func() { s.must(s.RestartAgent(s.ctx(), "cmp2", syscall.SIGTERM)) }, kinds[6], kinds[8])
+		if driver == lab.FirewallOVS {
+			// Its connections were tracked at its Linux bridge; br-int did not see them begin, and they have to be made again.
+			kinds = slices.Delete(kinds, 2, 6)
+		}
+		s.during("agent started as "+driver, func() { s.must(s.RestartAgent(s.ctx(), "cmp2", syscall.SIGTERM)) }, kinds...)
 		s.eventually("the port's details follow", func() error {
 			var shown struct {
 				Port struct {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"baryon/internal/nodestate"
@@ -15,20 +16,38 @@ type trick struct {
 	bad      func(token uint32) []byte
 	twin     *sgPort // who may send the twin; nil: the same port
 	good     func(token uint32) []byte
+
+	why    string // the counter at the sender's node that tells: br-int's table and reason
+	bridge string // the same of a port behind a Linux bridge; empty: br-int drops it there too
 }
+
+// play sends the tricks and their twins, one after the other, and requires that each trick is counted for what it is.
 
 func (s *security) play(tricks []trick) {
 	s.t.Helper()
+	want := map[string]int{}
 	for _, k := range tricks {
-		from := k.from
-		if k.twin != nil {
-			from = k.twin
+		why := k.why
+		if k.from.Hybrid && k.bridge != "" {
+			why = k.bridge
 		}
-		bad, good := s.next(), s.next()
-		s.hold("matrix",
-			&probe{what: k.name, from: k.from, to: k.to, token: bad, frame: k.bad(bad)},
-			&probe{what: k.name + ": its legal twin", from: from, to: k.to, token: good, frame: k.good(good), want: true})
+		want[why]++
+		if table, _, _ := strings.Cut(why, " "); table == "base_egress" {
+			want["port source"]++
+		}
 	}
+	s.counted(tricks[0].from, want, func() {
+		for _, k := range tricks {
+			from := k.from
+			if k.twin != nil {
+				from = k.twin
+			}
+			bad, good := s.next(), s.next()
+			s.hold("matrix",
+				&probe{what: k.name, from: k.from, to: k.to, token: bad, frame: k.bad(bad)},
+				&probe{what: k.name + ": its legal twin", from: from, to: k.to, token: good, frame: k.good(good), want: true})
+		}
+	})
 }
 
 // cast are the ports of the spoofing matrix: a villain who may send anything that is his, a neighbour of his whose addresses he
@@ -70,11 +89,7 @@ func TestSpoofing(t *testing.T) {
 				}
 				return out
 			})
-			s.play(c.arpTricks(to))
-			s.play(c.addressTricks(to))
-			s.play(c.serviceTricks(to))
-			s.play(c.neighbourTricks(to))
-			s.play(c.tagTricks(to))
+			s.play(slices.Concat(c.arpTricks(to), c.addressTricks(to), c.serviceTricks(to), c.neighbourTricks(to), c.tagTricks(to)))
 		}
 		s.never()
 	})
@@ -91,16 +106,27 @@ func (c *cast) datagram(_, to *sgPort, mac nodestate.MAC, src netip.Addr) func(u
 	}
 }
 
+// Counters that stop more than one kind of trick; the chains are those of a port behind a Linux bridge.
+const (
+	whyARP       = "base_egress spoofed_arp"
+	whyMAC       = "base_egress spoofed_mac"
+	whyAddress   = "base_egress spoofed_address"
+	whyNeighbour = "base_egress spoofed_neighbour"
+	whyTag       = "base_egress tagged"
+	chainSource  = "chain s drop"
+	chainOut     = "chain o drop"
+)
+
 func (c *cast) arpTricks(to *sgPort) []trick {
 	v, n := c.villain, c.neighbour
 	says := func(dst, mac nodestate.MAC, op uint16, spa, tpa netip.Addr) func(uint32) []byte {
 		return func(token uint32) []byte { return ether(dst, mac, ethARP, arp(op, mac, spa, to.MAC, tpa, token)) }
 	}
 	return []trick{
-		{name: "ARP answer for another's address", from: v, to: to, bad: says(to.MAC, v.MAC, 2, n.v4, to.v4), good: says(to.MAC, v.MAC, 2, v.v4, to.v4)},
-		{name: "gratuitous ARP for another's address", from: v, to: to, bad: says(broadcast, v.MAC, 2, n.v4, n.v4), good: says(broadcast, v.MAC, 2, v.v4, v.v4)},
-		{name: "ARP question from another's address", from: v, to: to, bad: says(to.MAC, v.MAC, 1, n.v4, to.v4), good: says(to.MAC, v.MAC, 1, v.v4, to.v4)},
-		{name: "ARP answer from another's MAC", from: v, to: to, bad: says(to.MAC, n.MAC, 2, v.v4, to.v4), good: says(to.MAC, v.MAC, 2, c.pair4, to.v4)},
+		{name: "ARP answer for another's address", why: whyARP, from: v, to: to, bad: says(to.MAC, v.MAC, 2, n.v4, to.v4), good: says(to.MAC, v.MAC, 2, v.v4, to.v4)},
+		{name: "gratuitous ARP for another's address", why: whyARP, from: v, to: to, bad: says(broadcast, v.MAC, 2, n.v4, n.v4), good: says(broadcast, v.MAC, 2, v.v4, v.v4)},
+		{name: "ARP question from another's address", why: whyARP, from: v, to: to, bad: says(to.MAC, v.MAC, 1, n.v4, to.v4), good: says(to.MAC, v.MAC, 1, v.v4, to.v4)},
+		{name: "ARP answer from another's MAC", why: whyMAC, from: v, to: to, bad: says(to.MAC, n.MAC, 2, v.v4, to.v4), good: says(to.MAC, v.MAC, 2, c.pair4, to.v4)},
 	}
 }
 
@@ -111,14 +137,14 @@ func (c *cast) addressTricks(to *sgPort) []trick {
 		return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
 	}
 	return []trick{
-		{name: "another's MAC", from: v, to: to, bad: c.datagram(v, to, n.MAC, v.v4), good: c.datagram(v, to, v.MAC, v.v4)},
-		{name: "another's MAC and address", from: v, to: to, bad: c.datagram(v, to, n.MAC, n.v4), good: c.datagram(v, to, v.MAC, c.pair4)},
-		{name: "another's IPv4 address", from: v, to: to, bad: c.datagram(v, to, v.MAC, n.v4), good: c.datagram(v, to, v.MAC, v.v4)},
-		{name: "another's IPv6 address", from: v, to: to, bad: c.datagram(v, to, v.MAC, n.v6), good: c.datagram(v, to, v.MAC, v.v6)},
-		{name: "address beside an address pair", from: v, to: to, bad: c.datagram(v, to, v.MAC, c.pair6.Next()), good: c.datagram(v, to, v.MAC, c.pair6)},
-		{name: "another's link-local address", from: v, to: to, bad: c.datagram(v, to, v.MAC, local(n)), good: c.datagram(v, to, v.MAC, local(v))},
-		{name: "no address", from: v, to: to, bad: c.datagram(v, to, v.MAC, netip.IPv4Unspecified()), good: c.datagram(v, to, v.MAC, v.v4)},
-		{name: "loopback address", from: v, to: to, bad: c.datagram(v, to, v.MAC, netip.MustParseAddr("127.0.0.1")), good: c.datagram(v, to, v.MAC, v.v4)},
+		{name: "another's MAC", why: whyMAC, bridge: chainSource, from: v, to: to, bad: c.datagram(v, to, n.MAC, v.v4), good: c.datagram(v, to, v.MAC, v.v4)},
+		{name: "another's MAC and address", why: whyMAC, bridge: chainSource, from: v, to: to, bad: c.datagram(v, to, n.MAC, n.v4), good: c.datagram(v, to, v.MAC, c.pair4)},
+		{name: "another's IPv4 address", why: whyAddress, bridge: chainSource, from: v, to: to, bad: c.datagram(v, to, v.MAC, n.v4), good: c.datagram(v, to, v.MAC, v.v4)},
+		{name: "another's IPv6 address", why: whyAddress, bridge: chainSource, from: v, to: to, bad: c.datagram(v, to, v.MAC, n.v6), good: c.datagram(v, to, v.MAC, v.v6)},
+		{name: "address beside an address pair", why: whyAddress, bridge: chainSource, from: v, to: to, bad: c.datagram(v, to, v.MAC, c.pair6.Next()), good: c.datagram(v, to, v.MAC, c.pair6)},
+		{name: "another's link-local address", why: whyAddress, bridge: chainSource, from: v, to: to, bad: c.datagram(v, to, v.MAC, local(n)), good: c.datagram(v, to, v.MAC, local(v))},
+		{name: "no address", why: whyAddress, bridge: chainSource, from: v, to: to, bad: c.datagram(v, to, v.MAC, netip.IPv4Unspecified()), good: c.datagram(v, to, v.MAC, v.v4)},
+		{name: "loopback address", why: whyAddress, bridge: chainSource, from: v, to: to, bad: c.datagram(v, to, v.MAC, netip.MustParseAddr("127.0.0.1")), good: c.datagram(v, to, v.MAC, v.v4)},
 	}
 }
 
@@ -138,11 +164,11 @@ func (c *cast) serviceTricks(to *sgPort) []trick {
 	}
 	all4 := netip.AddrFrom4([4]byte{255, 255, 255, 255})
 	return []trick{
-		{name: "DHCP server's answer", from: v, to: to, bad: serve(v, to.MAC, v.v4, to.v4, 67, 68), twin: d, good: serve(d, to.MAC, d.v4, to.v4, 67, 68)},
-		{name: "DHCP server's answer to all", from: v, to: to, bad: serve(v, broadcast, v.v4, all4, 67, 68), twin: d, good: serve(d, broadcast, d.v4, all4, 67, 68)},
-		{name: "DHCPv6 server's answer", from: v, to: to, bad: serve(v, to.MAC, v.v6, to.v6, 547, 546), twin: d, good: serve(d, to.MAC, d.v6, to.v6, 547, 546)},
-		{name: "router advertisement", from: v, to: to, bad: advert(v, multicastMAC(all), all), twin: d, good: advert(d, multicastMAC(all), all)},
-		{name: "router advertisement to one", from: v, to: to, bad: advert(v, to.MAC, to.v6), twin: d, good: advert(d, to.MAC, to.v6)},
+		{name: "DHCP server's answer", why: "base_egress dhcp_server", bridge: chainOut, from: v, to: to, bad: serve(v, to.MAC, v.v4, to.v4, 67, 68), twin: d, good: serve(d, to.MAC, d.v4, to.v4, 67, 68)},
+		{name: "DHCP server's answer to all", why: "base_egress dhcp_server", bridge: chainOut, from: v, to: to, bad: serve(v, broadcast, v.v4, all4, 67, 68), twin: d, good: serve(d, broadcast, d.v4, all4, 67, 68)},
+		{name: "DHCPv6 server's answer", why: "base_egress dhcpv6_server", bridge: chainOut, from: v, to: to, bad: serve(v, to.MAC, v.v6, to.v6, 547, 546), twin: d, good: serve(d, to.MAC, d.v6, to.v6, 547, 546)},
+		{name: "router advertisement", why: "base_egress router_advertisement", bridge: chainOut, from: v, to: to, bad: advert(v, multicastMAC(all), all), twin: d, good: advert(d, multicastMAC(all), all)},
+		{name: "router advertisement to one", why: "base_egress router_advertisement", bridge: chainOut, from: v, to: to, bad: advert(v, to.MAC, to.v6), twin: d, good: advert(d, to.MAC, to.v6)},
 	}
 }
 
@@ -160,11 +186,11 @@ func (c *cast) neighbourTricks(to *sgPort) []trick {
 		}
 	}
 	return []trick{
-		{name: "advertisement of another's address", from: v, to: to, bad: tell(to.MAC, v.MAC, v.v6, to.v6, n.v6), good: tell(to.MAC, v.MAC, v.v6, to.v6, v.v6)},
-		{name: "advertisement to all of another's address", from: v, to: to, bad: tell(multicastMAC(all), v.MAC, v.v6, all, n.v6), good: tell(multicastMAC(all), v.MAC, v.v6, all, c.pair6)},
-		{name: "advertisement from another's MAC", from: v, to: to, bad: tell(to.MAC, n.MAC, v.v6, to.v6, v.v6), good: tell(to.MAC, v.MAC, v.v6, to.v6, v.v6)},
-		{name: "solicitation from another's address", from: v, to: to, bad: ask(n.v6, to.v6), good: ask(v.v6, to.v6)},
-		{name: "solicitation without address", from: v, to: to, bad: ask(netip.MustParseAddr("fd77::ffff"), v.v6), good: ask(netip.IPv6Unspecified(), v.v6)},
+		{name: "advertisement of another's address", why: whyNeighbour, from: v, to: to, bad: tell(to.MAC, v.MAC, v.v6, to.v6, n.v6), good: tell(to.MAC, v.MAC, v.v6, to.v6, v.v6)},
+		{name: "advertisement to all of another's address", why: whyNeighbour, from: v, to: to, bad: tell(multicastMAC(all), v.MAC, v.v6, all, n.v6), good: tell(multicastMAC(all), v.MAC, v.v6, all, c.pair6)},
+		{name: "advertisement from another's MAC", why: whyMAC, bridge: chainSource, from: v, to: to, bad: tell(to.MAC, n.MAC, v.v6, to.v6, v.v6), good: tell(to.MAC, v.MAC, v.v6, to.v6, v.v6)},
+		{name: "solicitation from another's address", why: whyAddress, bridge: chainSource, from: v, to: to, bad: ask(n.v6, to.v6), good: ask(v.v6, to.v6)},
+		{name: "solicitation without address", why: whyAddress, bridge: chainSource, from: v, to: to, bad: ask(netip.MustParseAddr("fd77::ffff"), v.v6), good: ask(netip.IPv6Unspecified(), v.v6)},
 	}
 }
 
@@ -172,16 +198,20 @@ func (c *cast) neighbourTricks(to *sgPort) []trick {
 func (c *cast) tagTricks(to *sgPort) []trick {
 	v, n := c.villain, c.neighbour
 	honest, lying := c.datagram(v, to, v.MAC, v.v4), c.datagram(v, to, v.MAC, n.v4)
-	list := []trick{{name: "unknown type of packet", from: v, to: to, good: honest, bad: func(token uint32) []byte {
+	list := []trick{{name: "unknown type of packet", why: "base_egress not_ip", from: v, to: to, good: honest, bad: func(token uint32) []byte {
 		return ether(to.MAC, v.MAC, 0x88b5, tokenBytes(token))
 	}}}
 	for _, vid := range []uint16{1, 2, 3, 100, 4094, 4095} {
-		list = append(list, trick{name: "tagged packet", from: v, to: to, good: honest, bad: func(token uint32) []byte { return tagged(vid, honest(token)) }})
+		why := whyTag
+		if vid == 4095 {
+			why = "local_switching dead_vlan"
+		}
+		list = append(list, trick{name: "tagged packet", why: why, from: v, to: to, good: honest, bad: func(token uint32) []byte { return tagged(vid, honest(token)) }})
 	}
 	return append(list,
-		trick{name: "priority tag before another's address", from: v, to: to, good: honest, bad: func(token uint32) []byte { return tagged(0, lying(token)) }},
-		trick{name: "two tags before another's address", from: v, to: to, good: honest, bad: func(token uint32) []byte { return tagged(0, tagged(0, lying(token))) }},
-		trick{name: "priority tag before another's ARP", from: v, to: to, good: honest, bad: func(token uint32) []byte {
+		trick{name: "priority tag before another's address", why: whyTag, bridge: chainSource, from: v, to: to, good: honest, bad: func(token uint32) []byte { return tagged(0, lying(token)) }},
+		trick{name: "two tags before another's address", why: whyTag, from: v, to: to, good: honest, bad: func(token uint32) []byte { return tagged(0, tagged(0, lying(token))) }},
+		trick{name: "priority tag before another's ARP", why: whyTag, from: v, to: to, good: honest, bad: func(token uint32) []byte {
 			return tagged(0, ether(to.MAC, v.MAC, ethARP, arp(2, v.MAC, n.v4, to.MAC, to.v4, token)))
 		}})
 }
@@ -234,24 +264,31 @@ func (s *security) cutTricks(client, server *sgPort) []trick {
 	}
 	tcpTwin, udpTwin := with(protoTCP, seg(tcpSYN)), with(protoUDP, dgram)
 	return []trick{
-		{name: "TCP of 4 bytes", from: client, to: server, bad: with(protoTCP, first(seg(tcpSYN), 4)), good: tcpTwin},
-		{name: "TCP of 12 bytes", from: client, to: server, bad: with(protoTCP, first(seg(tcpSYN), 12)), good: tcpTwin},
-		{name: "TCP with a header of no length", from: client, to: server, bad: with(protoTCP, poke(seg(tcpSYN), 12, 0)), good: tcpTwin},
-		{name: "TCP with a header longer than the packet", from: client, to: server, bad: with(protoTCP, poke(seg(tcpSYN), 12, 0xf0)), good: tcpTwin},
-		{name: "UDP of no bytes", from: client, to: server, bad: with(protoUDP, func(uint16) []byte { return nil }), good: udpTwin},
-		{name: "UDP of 4 bytes", from: client, to: server, bad: with(protoUDP, first(dgram, 4)), good: udpTwin},
-		{name: "UDP longer than its packet", from: client, to: server, bad: with(protoUDP, poke(dgram, 4, 0xff)), good: udpTwin},
-		{name: "ICMP of no bytes", from: client, to: server, bad: with(protoICMP, func(uint16) []byte { return nil }), good: udpTwin},
+		{name: "TCP of 4 bytes", why: "rules_egress invalid", bridge: chainOut, from: client, to: server, bad: with(protoTCP, first(seg(tcpSYN), 4)), good: tcpTwin},
+		{name: "TCP of 12 bytes", why: "rules_egress invalid", bridge: chainOut, from: client, to: server, bad: with(protoTCP, first(seg(tcpSYN), 12)), good: tcpTwin},
+		{name: "TCP with a header of no length", why: "rules_egress invalid", bridge: chainOut, from: client, to: server, bad: with(protoTCP, poke(seg(tcpSYN), 12, 0)), good: tcpTwin},
+		{name: "TCP with a header longer than the packet", why: "rules_egress invalid", bridge: chainOut, from: client, to: server, bad: with(protoTCP, poke(seg(tcpSYN), 12, 0xf0)), good: tcpTwin},
+		{name: "UDP of no bytes", why: "rules_egress invalid", bridge: chainOut, from: client, to: server, bad: with(protoUDP, func(uint16) []byte { return nil }), good: udpTwin},
+		{name: "UDP of 4 bytes", why: "rules_egress invalid", bridge: chainOut, from: client, to: server, bad: with(protoUDP, first(dgram, 4)), good: udpTwin},
+		{name: "UDP longer than its packet", why: "rules_egress invalid", bridge: chainOut, from: client, to: server, bad: with(protoUDP, poke(dgram, 4, 0xff)), good: udpTwin},
+		{name: "ICMP of no bytes", why: "rules_egress invalid", bridge: chainOut, from: client, to: server, bad: with(protoICMP, func(uint16) []byte { return nil }), good: udpTwin},
 	}
 }
 
 // strays are packets in the middle of connections that never began.
 func (s *security) strays(client, server *sgPort) {
 	s.t.Helper()
-	for _, flags := range []uint8{tcpACK, tcpSYN | tcpACK, tcpACK | tcpPSH, tcpFIN | tcpACK, tcpRST, 0} {
-		in, out := s.dial(client, server, false, protoTCP, 81), s.dial(server, client, false, protoTCP, 80)
-		s.hold("stray TCP", in.step(s, false, flags, false), out.step(s, false, flags, false))
+	kinds := []uint8{tcpACK, tcpSYN | tcpACK, tcpACK | tcpPSH, tcpFIN | tcpACK, tcpRST, 0}
+	want := map[string]int{"port egress": len(kinds)}
+	if client.Hybrid {
+		want = map[string]int{chainOut: len(kinds)}
 	}
+	s.counted(client, want, func() {
+		for _, flags := range kinds {
+			in, out := s.dial(client, server, false, protoTCP, 80), s.dial(server, client, false, protoTCP, 80)
+			s.hold("stray TCP", in.step(s, false, flags, false), out.step(s, false, flags, false))
+		}
+	})
 	echoReply := s.dial(client, server, false, protoICMP, 0)
 	s.hold("stray echo reply", echoReply.step(s, true, 0, false), s.dial(client, server, false, protoUDP, 80).step(s, false, 0, true))
 }

@@ -125,10 +125,15 @@ func (e *Engine) clauses(id string) {
 	}
 	e.book.set("port/"+id, filteredFlows(a))
 	owner := a.rec.Key().String()
-	at := openflow.MatchOf(openflow.Reg(pipeline.RegPort, uint32(a.place.OFPort), ^uint32(0)))
+	stateless := openflow.MatchOf(openflow.Reg(pipeline.RegPort, uint32(a.place.OFPort), ^uint32(0)))
+	stateful := stateless.With(unset(pipeline.FlagStray)) // what begins no connection is none of their business
 	var out []want
 	for _, g := range a.rec.Groups {
 		p := e.parts[g]
+		at := stateful
+		if len(p.conjs) > 0 && p.rec.Stateless {
+			at = stateless
+		}
 		for _, c := range p.conjs {
 			out = append(out, clause(ruleOf(c.egress, p.rec.Stateless), owner, at, e.ids.ids[c], clausePort, c.clauses()))
 		}

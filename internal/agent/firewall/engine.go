@@ -224,7 +224,6 @@ func (e *Engine) Flush() Delta {
 	for id := range e.dirtyGroups {
 		e.groupFlows(id)
 		maps.Copy(looked, e.users[id])
-		maps.Copy(e.dirtyClauses, e.users[id])
 	}
 	for id := range e.dirtyMembers {
 		e.memberFlows(id)
@@ -361,7 +360,11 @@ func (e *Engine) groups() {
 		} else {
 			delete(e.parts, id)
 		}
-		if old.rec != nil && now.rec != nil && old.rec.Stateless != now.rec.Stateless {
+		turned := old.rec != nil && now.rec != nil && old.rec.Stateless != now.rec.Stateless
+		if turned || (old.rec == nil) != (now.rec == nil) || !slices.Equal(old.conjs, now.conjs) {
+			maps.Copy(e.dirtyClauses, e.users[id]) // otherwise the ports' part stays as it is, whatever the rules say
+		}
+		if turned {
 			for _, c := range now.conjs {
 				if c.members != "" {
 					e.dirtyMembers.add(c.members) // their clauses move to the other priority
@@ -383,6 +386,7 @@ func (e *Engine) groups() {
 	}
 	for _, c := range e.ids.update(add, remove) {
 		e.dirtyGroups.add(c.group)
+		maps.Copy(e.dirtyClauses, e.users[c.group])
 		if c.members != "" {
 			e.dirtyMembers.add(c.members)
 		}

@@ -29,9 +29,21 @@ func track(t *pipeline.Table) openflow.Action {
 	return openflow.CT{Recirc: true, Table: t.ID, ZoneFrom: pipeline.Zone()}
 }
 
+// commit remembers that a direction has admitted the connection, revoked before or not.
 func commit(mark uint64) openflow.Action {
-	bits := openflow.U64(mark)
-	return openflow.CT{Commit: true, ZoneFrom: pipeline.Zone(), Exec: []openflow.Action{openflow.SetFieldMasked(openflow.FieldCTMark, bits, bits)}}
+	set := openflow.SetFieldMasked(openflow.FieldCTMark, openflow.U64(mark), openflow.U64(mark|pipeline.MarkRevoked))
+	return openflow.CT{Commit: true, ZoneFrom: pipeline.Zone(), Exec: []openflow.Action{set}}
+}
+
+// unset matches a flag of RegFlags that is not set; raise sets it.
+func unset(flag uint32) openflow.MatchItem { return openflow.Reg(pipeline.RegFlags, 0, flag) }
+func raise(flag uint32) openflow.Action {
+	return openflow.SetRegMasked(pipeline.RegFlags, flag, flag)
+}
+
+// refuse counts a packet in the table of those that are dropped, by port and stage.
+func refuse(stage uint32) []openflow.Action {
+	return []openflow.Action{load(pipeline.RegStage, stage), to(pipeline.Dropped)}
 }
 
 func isUDPMatch(family openflow.MatchItem, src, dst uint16) openflow.Match {
@@ -55,40 +67,16 @@ func staticFlows(patchTun int) []want {
 	add := func(r *pipeline.Rule, m openflow.Match, acts ...openflow.Action) {
 		out = append(out, flow(r, ownerNode, m, acts...))
 	}
-	any, drop := openflow.Match{}, to(pipeline.Dropped)
-	host := func(a netip.Addr) openflow.MatchItem { return openflow.Src(netip.PrefixFrom(a, a.BitLen())) }
-	none4, none6 := host(netip.IPv4Unspecified()), host(netip.IPv6Unspecified())
+	any := openflow.Match{}
 	if patchTun > 0 {
 		add(pipeline.SwitchTunnels, openflow.MatchOf(openflow.InPort(uint32(patchTun))), openflow.Normal)
 	}
-	add(pipeline.EgressTracked, openflow.MatchOf(openflow.CTState("+trk")), openflow.CTClear, again(pipeline.BaseEgress))
-	add(pipeline.AdvertisesOther, icmp6(136, openflow.Reg(pipeline.RegFlags, 0, pipeline.FlagChecked)), drop)
-	add(pipeline.DHCPServer, isUDPMatch(openflow.IP(), 67, 68), drop)
-	add(pipeline.DHCPv6Server, isUDPMatch(openflow.IPv6(), 547, 546), drop)
-	add(pipeline.RouterAdvert, icmp6(134), drop)
-	add(pipeline.BaseEgressMiss, any)
-
-	pass := to(pipeline.AcceptOrIngress)
-	for _, typ := range []uint8{131, 135, 143} {
-		add(pipeline.SendDiscovery, icmp6(typ, none6, openflow.IPv6Dst(allNodes)), pass)
-	}
-	add(pipeline.SendDHCP, isUDPMatch(openflow.IP(), 68, 67), pass)
-	add(pipeline.SendDHCPv6, isUDPMatch(openflow.IPv6(), 546, 547), pass)
-	add(pipeline.SendUnspecified, openflow.MatchOf(openflow.IP(), none4), drop)
-	add(pipeline.SendUnspecified, openflow.MatchOf(openflow.IPv6(), none6), drop)
-	for _, typ := range []uint8{130, 133, 135, 136} {
-		add(pipeline.SendND, icmp6(typ), pass)
-	}
-	established, related := openflow.CTState("-new+est-inv+trk"), openflow.CTState("-new-est+rel-inv+trk")
-	known := openflow.Reg(pipeline.RegFlags, 0, pipeline.FlagAsk)
-	ask := openflow.SetRegMasked(pipeline.RegFlags, pipeline.FlagAsk, pipeline.FlagAsk)
-	question := openflow.MatchOf(openflow.ICMPv6(), known, openflow.CTState("-new+est-rpl-inv+trk"))
-	add(pipeline.SendAsked, question, ask, again(pipeline.RulesEgress))
-	add(pipeline.SendEstablished, openflow.MatchOf(established, known), pass)
-	add(pipeline.SendRelated, openflow.MatchOf(related), pass)
-	add(pipeline.EgressInvalid, openflow.MatchOf(openflow.CTState("+inv+trk")), drop)
-	add(pipeline.RulesEgressMiss, any)
+	add(pipeline.SwitchMiss, any)
+	sourceFlows(add)
+	rulesFlows(add, pipeline.RulesEgress, egressRules)
+	rulesFlows(add, pipeline.RulesIngress, ingressRules)
 	add(pipeline.AcceptEgressMiss, any)
+	add(pipeline.OpenTagged, openflow.MatchOf(openflow.AnyVLAN()), refuse(pipeline.StageSource)...)
 	add(pipeline.ToOthers, any, to(pipeline.Deliver))
 
 	add(pipeline.ReceiveARP, openflow.MatchOf(openflow.ARP()), outPort())
@@ -106,16 +94,93 @@ func staticFlows(patchTun int) []want {
 		add(pipeline.CommitEgress, ip, commit(pipeline.MarkEgress), again(pipeline.AcceptOrIngress))
 		add(pipeline.CommitIngress, ip, commit(pipeline.MarkIngress), outPort())
 	}
-	add(pipeline.BaseIngressMiss, any)
-	add(pipeline.ReceiveAsked, question, ask, again(pipeline.RulesIngress))
-	add(pipeline.ReceiveEstablished, openflow.MatchOf(established, known), outPort())
-	add(pipeline.ReceiveRelated, openflow.MatchOf(related), outPort())
-	add(pipeline.IngressInvalid, openflow.MatchOf(openflow.CTState("+inv+trk")), drop)
-	add(pipeline.RulesIngressMiss, any)
+	add(pipeline.BaseIngressMiss, any, refuse(pipeline.StageIngress)...)
 	add(pipeline.AcceptIngressMiss, any)
 	add(pipeline.DroppedFlow, any)
 	add(pipeline.DeliverNormal, any, openflow.Normal)
 	return out
+}
+
+// adder takes a flow in.
+type adder func(r *pipeline.Rule, m openflow.Match, acts ...openflow.Action)
+
+// sourceFlows are the part of the source check, and of what every port may send, that is the same for all ports.
+func sourceFlows(add adder) {
+	any, pass, drop := openflow.Match{}, to(pipeline.AcceptOrIngress), refuse(pipeline.StageSource)
+	host := func(a netip.Addr) openflow.MatchItem { return openflow.Src(netip.PrefixFrom(a, a.BitLen())) }
+	none4, none6 := host(netip.IPv4Unspecified()), host(netip.IPv6Unspecified())
+	add(pipeline.EgressTracked, openflow.MatchOf(openflow.CTState("+trk")), openflow.CTClear, again(pipeline.BaseEgress))
+	add(pipeline.EgressTagged, openflow.MatchOf(openflow.AnyVLAN()), drop...)
+	add(pipeline.SpoofedMAC, openflow.MatchOf(unset(pipeline.FlagMAC)), drop...)
+	add(pipeline.PortSendsRARP, openflow.MatchOf(openflow.RARP()), pass)
+	add(pipeline.AdvertisesOther, icmp6(136, unset(pipeline.FlagChecked)), drop...)
+	add(pipeline.DHCPDiscover, isUDPMatch(openflow.IP(), 68, 67).With(none4, openflow.IPDst(netip.PrefixFrom(broadcast4, 32))), pass)
+	add(pipeline.UnspecifiedIPv6, openflow.MatchOf(openflow.ICMPv6(), none6, openflow.IPv6Dst(allNodes)), to(pipeline.RulesEgress))
+	add(pipeline.DHCPServer, isUDPMatch(openflow.IP(), 67, 68), drop...)
+	add(pipeline.DHCPv6Server, isUDPMatch(openflow.IPv6(), 547, 546), drop...)
+	add(pipeline.RouterAdvert, icmp6(134), drop...)
+	add(pipeline.SpoofedARP, openflow.MatchOf(openflow.ARP()), drop...)
+	add(pipeline.SpoofedIP, openflow.MatchOf(openflow.IP()), drop...)
+	add(pipeline.SpoofedIP, openflow.MatchOf(openflow.IPv6()), drop...)
+	add(pipeline.BaseEgressMiss, any, drop...)
+
+	drop = refuse(pipeline.StageEgress)
+	for _, typ := range []uint8{131, 135, 143} {
+		add(pipeline.SendDiscovery, icmp6(typ, none6, openflow.IPv6Dst(allNodes)), pass)
+	}
+	add(pipeline.SendDHCP, isUDPMatch(openflow.IP(), 68, 67), pass)
+	add(pipeline.SendDHCPv6, isUDPMatch(openflow.IPv6(), 546, 547), pass)
+	add(pipeline.SendUnspecified, openflow.MatchOf(openflow.IP(), none4), drop...)
+	add(pipeline.SendUnspecified, openflow.MatchOf(openflow.IPv6(), none6), drop...)
+	for _, typ := range []uint8{130, 133, 135, 136} {
+		add(pipeline.SendND, icmp6(typ), pass)
+	}
+}
+
+// direction is what differs between the rules of what a port sends and of what it receives.
+type direction struct {
+	revokedAnswer, asked, sctp, established, oneWay, related, stray, invalid, midstream, miss *pipeline.Rule
+
+	mark  uint32          // of connections that this direction has admitted
+	stage uint32          // of what it drops
+	pass  openflow.Action // what it does with packets of known connections
+}
+
+var (
+	egressRules = direction{
+		pipeline.SendRevokedAnswer, pipeline.SendAsked, pipeline.SendSCTP, pipeline.SendEstablished, pipeline.SendOneWay, pipeline.SendRelated,
+		pipeline.SendStray, pipeline.EgressInvalid, pipeline.EgressMidstream, pipeline.RulesEgressMiss, pipeline.MarkEgress, pipeline.StageEgress, to(pipeline.AcceptOrIngress),
+	}
+	ingressRules = direction{
+		pipeline.ReceiveRevokedAnswer, pipeline.ReceiveAsked, pipeline.ReceiveSCTP, pipeline.ReceiveEstablished, pipeline.ReceiveOneWay, pipeline.ReceiveRelated,
+		pipeline.ReceiveStray, pipeline.IngressInvalid, pipeline.IngressMidstream, pipeline.RulesIngressMiss, pipeline.MarkIngress, pipeline.StageIngress, outPort(),
+	}
+)
+
+// rulesFlows are what the rules' table of a direction says about connections, the same for all ports.
+func rulesFlows(add adder, table *pipeline.Table, d direction) {
+	state := openflow.CTState
+	drop, known, fresh := refuse(d.stage), unset(pipeline.FlagAsk), unset(pipeline.FlagStray)
+	whole := openflow.IPFrag("not_later") // later fragments look as if they had no flags
+	revoked := openflow.CTMark(pipeline.MarkRevoked, pipeline.MarkRevoked)
+	add(d.revokedAnswer, openflow.MatchOf(state("+rpl+trk"), revoked), drop...)
+	add(d.asked, openflow.MatchOf(state("-rpl+trk"), revoked, known), raise(pipeline.FlagAsk), again(table))
+	for _, sctp := range []openflow.Match{openflow.MatchOf(openflow.SCTP()), openflow.MatchOf(openflow.SCTP6())} {
+		add(d.sctp, sctp.With(state("-rpl-inv+trk"), known), raise(pipeline.FlagAsk), again(table))
+	}
+	add(d.established, openflow.MatchOf(state("-new+est-inv+trk"), known), d.pass)
+	add(d.oneWay, openflow.MatchOf(state("+new-inv+trk"), openflow.CTMark(d.mark, d.mark), known), d.pass)
+	add(d.related, openflow.MatchOf(state("-new-est+rel-inv+trk"), known), d.pass)
+	for _, m := range []openflow.Match{
+		openflow.MatchOf(state("+inv+trk")), openflow.MatchOf(state("+rel+trk")),
+		openflow.MatchOf(openflow.TCP(), whole, openflow.TCPFlags("-syn"), state("+trk")),
+		openflow.MatchOf(openflow.TCP6(), whole, openflow.TCPFlags("-syn"), state("+trk")),
+	} {
+		add(d.stray, m.With(fresh), raise(pipeline.FlagStray), again(table))
+	}
+	add(d.invalid, openflow.MatchOf(state("+inv+trk")), drop...)
+	add(d.midstream, openflow.MatchOf(openflow.Reg(pipeline.RegFlags, pipeline.FlagStray, pipeline.FlagStray)), drop...)
+	add(d.miss, openflow.Match{}, drop...)
 }
 
 // openFlows are those of a port that is not filtered.
@@ -146,12 +211,10 @@ func filteredFlows(a active) []want {
 	}
 	pass := to(pipeline.AcceptOrIngress)
 	for _, m := range MACs(a.rec) {
-		mac := in.With(openflow.EthSrc(openflow.MAC(m)))
-		add(pipeline.PortSendsRARP, mac.With(openflow.RARP()), pass)
-		add(pipeline.DHCPDiscover, mac.With(openflow.UDP(), openflow.TPSrc(68, 0xffff), openflow.TPDst(67, 0xffff),
-			openflow.IPSrc(netip.PrefixFrom(netip.IPv4Unspecified(), 32)), openflow.IPDst(netip.PrefixFrom(broadcast4, 32))), pass)
-		add(pipeline.UnspecifiedIPv6, mac.With(openflow.ICMPv6(), openflow.IPv6Src(netip.PrefixFrom(netip.IPv6Unspecified(), 128)),
-			openflow.IPv6Dst(allNodes)), to(pipeline.RulesEgress))
+		add(pipeline.PortMACChecked, in.With(openflow.EthSrc(openflow.MAC(m)), unset(pipeline.FlagMAC)), raise(pipeline.FlagMAC), again(pipeline.BaseEgress))
+	}
+	for stage, r := range []*pipeline.Rule{pipeline.DroppedSource, pipeline.DroppedEgress, pipeline.DroppedIngress} {
+		add(r, openflow.MatchOf(openflow.Reg(pipeline.RegPort, n, ^uint32(0)), openflow.Reg(pipeline.RegStage, uint32(stage+1), ^uint32(0))))
 	}
 	for _, s := range Sources(a.rec) {
 		mac := in.With(openflow.EthSrc(openflow.MAC(s.MAC)))
@@ -165,11 +228,11 @@ func filteredFlows(a active) []want {
 			add(identity, ip, next)
 			continue
 		}
-		na, ip := mac.With(openflow.ICMPv6(), openflow.ICMPType(136), openflow.Reg(pipeline.RegFlags, 0, pipeline.FlagChecked)), mac.With(openflow.IPv6())
+		na, ip := mac.With(openflow.ICMPv6(), openflow.ICMPType(136), unset(pipeline.FlagChecked)), mac.With(openflow.IPv6())
 		if !all {
 			na, ip = na.With(openflow.NDTarget(s.Prefix)), ip.With(openflow.IPv6Src(s.Prefix))
 		}
-		add(pipeline.PortAdvertises, na, openflow.SetRegMasked(pipeline.RegFlags, pipeline.FlagChecked, pipeline.FlagChecked), again(pipeline.BaseEgress))
+		add(pipeline.PortAdvertises, na, raise(pipeline.FlagChecked), again(pipeline.BaseEgress))
 		add(identity, ip, next)
 	}
 	return out

@@ -158,8 +158,18 @@ func TestFlowsMeanTheSemantics(t *testing.T) {
 			if from > 0 && rapid.Bool().Draw(t, "own mac") {
 				pkt.EthSrc = testMACs[from-1]
 			}
-			got := sim.run(pipeline.Switch.ID, pkt.wire(inPort(from), uint16(7*btoi(from == 0))))
-			want := expected(s, pkt, from)
+			fields, rules := pkt.wire(inPort(from), uint16(7*btoi(from == 0))), s
+			sim.state = openflow.CTNew | openflow.CTTrk
+			switch kind := rapid.IntRange(0, 6).Draw(t, "kind"); {
+			case kind == 0:
+				sim.state, rules = openflow.CTInv|openflow.CTTrk, statelessOnly(s)
+			case kind == 1:
+				sim.state, rules = openflow.CTNew|openflow.CTRel|openflow.CTTrk, statelessOnly(s)
+			case kind == 2 && pkt.Protocol == ProtoTCP && !pkt.Later && (pkt.EthType == EthIPv4 || pkt.EthType == EthIPv6):
+				fields[openflow.FieldTCPFlags], rules = openflow.U64(0x10), statelessOnly(s) // ACK
+			}
+			got := sim.run(pipeline.Switch.ID, fields)
+			want := expected(rules, pkt, from)
 			if got == nil && want != nil || !slices.Equal(got, want) {
 				t.Fatalf("from %d: %+v\nreaches %v, should reach %v", from, pkt, got, want)
 			}
@@ -173,6 +183,18 @@ func TestFlowsMeanTheSemantics(t *testing.T) {
 	if passed < 100 || dropped < 100 {
 		t.Errorf("%d packets passed, %d were dropped: that proves little", passed, dropped)
 	}
+}
+
+// statelessOnly is the state as what begins no connection meets it: only stateless groups admit packets one by one.
+func statelessOnly(s *State) *State {
+	out := *s
+	out.Groups = map[string]*nodestate.Group{}
+	for id, g := range s.Groups {
+		if g.Stateless {
+			out.Groups[id] = g
+		}
+	}
+	return &out
 }
 
 func inPort(from int) int {

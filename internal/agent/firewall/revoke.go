@@ -12,13 +12,14 @@ type Connection struct {
 	Src, Dst         netip.Addr
 	Protocol         uint8
 	SrcPort, DstPort uint16 // of ICMP: type and code
+	AnyPort          bool   // the ports are not known
 }
 
 // Stale tells whether the present rules would not admit a connection any more, or the port's own end of it is no address of the port
 // any more: it has to be ended.
 func Stale(p *nodestate.Port, groups map[string]*nodestate.Group, members map[string]*nodestate.Members, c Connection) bool {
 	pkt := Packet{
-		Egress: c.Egress, EthType: EthIPv4, Src: c.Src, Dst: c.Dst, Protocol: c.Protocol, SrcPort: c.SrcPort, DstPort: c.DstPort,
+		Egress: c.Egress, EthType: EthIPv4, Src: c.Src, Dst: c.Dst, Protocol: c.Protocol, SrcPort: c.SrcPort, DstPort: c.DstPort, AnyPort: c.AnyPort,
 	}
 	if c.Src.Is6() {
 		pkt.EthType = EthIPv6

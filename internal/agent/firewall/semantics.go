@@ -38,7 +38,8 @@ const (
 	ProtoUDPLite = 136
 )
 
-// Packet is a packet at a port that belongs to no known connection.
+// Packet is a packet at a port that belongs to no known connection; of TCP it is a SYN: nothing else can begin a connection, and only
+// stateless groups admit it.
 type Packet struct {
 	Egress         bool // from the port; otherwise to it
 	EthSrc, EthDst nodestate.MAC
@@ -49,6 +50,7 @@ type Packet struct {
 	DstPort        uint16     // destination port, or ICMP code
 	Target         netip.Addr // of a neighbour solicitation or advertisement
 	Later          bool       // a fragment other than the first: it has no ports
+	AnyPort        bool       // its ports are not known: a rule admits it if it does with some ports
 }
 
 // Admits tells whether a port that is Filtered may send or receive a packet as the first of a connection.  An ingress packet is
@@ -113,7 +115,7 @@ func matchesPorts(r *nodestate.Rule, pkt Packet) bool {
 		if r.PortMin < 0 && r.PortMax < 0 {
 			return true
 		}
-		return !pkt.Later && int(pkt.DstPort) >= r.PortMin && (r.PortMax < 0 || int(pkt.DstPort) <= r.PortMax)
+		return pkt.AnyPort || !pkt.Later && int(pkt.DstPort) >= r.PortMin && (r.PortMax < 0 || int(pkt.DstPort) <= r.PortMax)
 	}
 	return true // other protocols have no ports
 }

@@ -4,15 +4,19 @@ import (
 	"slices"
 
 	"baryon/internal/openflow"
+	"baryon/internal/pipeline"
 )
 
 // simulator carries packets through flow tables as Open vSwitch does, as far as our flows go: conjunctions, resubmit, goto, registers,
-// ct (every packet is the first of its connection) and output.
+// ct (every packet has the state that the test gives it) and output.
 type simulator struct {
-	t      failer
-	tables map[uint8][]openflow.Flow // highest priority first
-	out    []int                     // ports that got the packet
-	steps  int
+	t       failer
+	tables  map[uint8][]openflow.Flow // highest priority first
+	state   uint64                    // ct_state that a lookup finds
+	mark    uint64                    // ct_mark that it finds
+	dropped []pipeline.Rule           // whose flows counted it in the table of those that are dropped
+	out     []int                     // ports that got the packet
+	steps   int
 }
 
 // failer is what *testing.T and *rapid.T have in common.
@@ -24,7 +28,7 @@ type failer interface {
 type fields map[openflow.Field]openflow.Value
 
 func newSimulator(t failer, flows map[openflow.FlowKey]openflow.Flow) *simulator {
-	s := &simulator{t: t, tables: map[uint8][]openflow.Flow{}}
+	s := &simulator{t: t, tables: map[uint8][]openflow.Flow{}, state: openflow.CTNew | openflow.CTTrk}
 	for _, f := range flows {
 		s.tables[f.Table] = append(s.tables[f.Table], f)
 	}
@@ -36,7 +40,7 @@ func newSimulator(t failer, flows map[openflow.FlowKey]openflow.Flow) *simulator
 
 // run sends a packet into a table and returns the ports that it leaves by, sorted.
 func (s *simulator) run(table uint8, p fields) []int {
-	s.out, s.steps = nil, 0
+	s.out, s.dropped, s.steps = nil, nil, 0
 	s.table(table, p)
 	slices.Sort(s.out)
 	return s.out
@@ -51,7 +55,9 @@ func (p fields) meets(m openflow.Match) bool {
 	return true
 }
 
-// lookup finds the flow for a packet, by the rules of conjunctive matches of ovs-fields(7).
+// lookup finds the flow for a packet, by the rules of conjunctive matches of ovs-fields(7) and as classifier_lookup__ of Open vSwitch
+// carries them out: once a conjunction is complete, its packet takes the best flow of the whole table that is no clause, of whatever
+// priority; clauses of lower priority have no say any more.
 func (s *simulator) lookup(table uint8, p fields) *openflow.Flow {
 	list := s.tables[table]
 	for i := 0; i < len(list); {
@@ -91,7 +97,7 @@ func (s *simulator) lookup(table uint8, p fields) *openflow.Flow {
 			}
 			q[openflow.FieldConjID] = openflow.U64(uint64(id))
 			for j := range list {
-				if _, _, ok := list[j].Match.Get(openflow.FieldConjID); ok && q.meets(list[j].Match) {
+				if q.meets(list[j].Match) && !isClause(&list[j]) {
 					return &list[j]
 				}
 			}
@@ -103,11 +109,24 @@ func (s *simulator) lookup(table uint8, p fields) *openflow.Flow {
 	return nil
 }
 
+func isClause(f *openflow.Flow) bool {
+	for _, a := range f.Actions {
+		if _, ok := a.(openflow.ConjunctionAction); ok {
+			return true
+		}
+	}
+	return false
+}
+
 func (s *simulator) table(id uint8, p fields) {
 	if s.steps++; s.steps > 200 {
 		s.t.Fatal("the packet goes round in circles")
 	}
 	if f := s.lookup(id, p); f != nil {
+		if id == pipeline.Dropped.ID {
+			rule, _ := pipeline.RuleOf(f.Cookie)
+			s.dropped = append(s.dropped, *rule)
+		}
 		s.act(f.Actions, p)
 	}
 }
@@ -127,7 +146,7 @@ func (s *simulator) act(list []openflow.Action, p fields) {
 				for k, v := range p {
 					q[k] = v
 				}
-				q[openflow.FieldCTState] = openflow.U64(0x21) // new, tracked
+				q[openflow.FieldCTState], q[openflow.FieldCTMark] = openflow.U64(s.state), openflow.U64(s.mark)
 				s.table(a.Table, q)
 			}
 		case openflow.OutputReg:
@@ -186,6 +205,7 @@ func (pkt Packet) wire(inPort int, vlan uint16) fields {
 	src, dst := u(uint64(pkt.SrcPort)), u(uint64(pkt.DstPort))
 	switch pkt.Protocol {
 	case ProtoTCP:
+		p[openflow.FieldTCPFlags] = u(2) // SYN
 		p[openflow.FieldTCPSrc], p[openflow.FieldTCPDst] = src, dst
 	case ProtoUDP:
 		p[openflow.FieldUDPSrc], p[openflow.FieldUDPDst] = src, dst

@@ -42,7 +42,7 @@ func staticInt(patchTun int, filtered bool) []openflow.Flow {
 		pipeline.CanaryFlow.Flow(ownerBridges, openflow.Match{}),
 	}
 	if !filtered {
-		flows = append(flows, pipeline.ARPSpoofMiss.Flow(ownerBridges, openflow.Match{}),
+		flows = append(flows, pipeline.ARPSpoofMiss.Flow(ownerBridges, openflow.Match{}), pipeline.MACSpoofMiss.Flow(ownerBridges, openflow.Match{}),
 			pipeline.SwitchNormal.Flow(ownerBridges, openflow.Match{}, openflow.Normal))
 	}
 	if patchTun > 0 {

@@ -227,7 +227,7 @@ func (e *Engine) wireDevice(rec *nodestate.Port, d Device) (Verdict, Place) {
 		return Verdict{nodestate.Pending, "waiting for Open vSwitch to open " + d.Name}, Place{}
 	}
 	if e.s.Node.Filtered {
-		enter := pipeline.PortEnter.Flow(owner, openflow.MatchOf(openflow.InPort(uint32(d.OFPort)), openflow.NoVLAN()), to(pipeline.Switch))
+		enter := pipeline.PortEnter.Flow(owner, openflow.MatchOf(openflow.InPort(uint32(d.OFPort))), to(pipeline.Switch))
 		e.int.set(deviceOwner(d.Name), []openflow.Flow{enter})
 	} else {
 		e.int.set(deviceOwner(d.Name), portFlows(rec, d.OFPort))

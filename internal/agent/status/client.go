@@ -56,6 +56,13 @@ func (c *Client) Cookie(ctx context.Context, cookie uint64) (Cookie, error) {
 	return r, c.get(ctx, fmt.Sprintf("/cookie/0x%x", cookie), &r)
 }
 
+// Drops counts what the node's br-int has dropped.
+func (c *Client) Drops(ctx context.Context) (Drops, error) {
+	var d Drops
+	err := c.get(ctx, "/drops", &d)
+	return d, err
+}
+
 func (c *Client) get(ctx context.Context, path string, into any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
 	if err != nil {

@@ -5,6 +5,7 @@
 //	GET /ports/<id>         one port: Record
 //	GET /ports/<id>?wait=1  the same, answered when the wanted revision is applied (done), failed, or the client gives up
 //	GET /cookie/0x…         what a flow's cookie stands for: Cookie
+//	GET /drops              what br-int has dropped, by reason and by port: Drops
 //
 // The socket is mode 0600: only root asks.  `baryon agent status` and `baryon plug --wait` are its clients.
 package status
@@ -77,11 +78,27 @@ type Cookie struct {
 	Why    string `json:"why"`
 }
 
+// Drops are counters of dropped packets.  A packet that a filtered port's tables drop is counted twice: by its reason, and by its port.
+type Drops struct {
+	Reasons []Dropped `json:"reasons"` // of all ports together
+	Ports   []Dropped `json:"ports"`   // of each port, by stage: source, egress or ingress
+}
+
+// Dropped is one counter.
+type Dropped struct {
+	Port    string `json:"port,omitempty"`  // port id
+	Table   string `json:"table,omitempty"` // name of the table of br-int that dropped
+	Reason  string `json:"reason"`
+	Why     string `json:"why"`
+	Packets uint64 `json:"packets"`
+}
+
 // Provider is what a running agent answers with.  All methods may be called from any goroutine.
 type Provider interface {
 	Status(ctx context.Context) (Report, error)
 	Port(ctx context.Context, id string, wait bool) (Record, error)
 	Cookie(ctx context.Context, cookie uint64) (Cookie, error)
+	Drops(ctx context.Context) (Drops, error)
 }
 
 // Serve answers on the socket of stateDir until ctx ends.
@@ -162,6 +179,10 @@ func Handler(p Provider) http.Handler {
 		}
 		c, err := p.Cookie(r.Context(), n)
 		answer(w, c, err)
+	})
+	mux.HandleFunc("GET /drops", func(w http.ResponseWriter, r *http.Request) {
+		d, err := p.Drops(r.Context())
+		answer(w, d, err)
 	})
 	return mux
 }

@@ -42,6 +42,10 @@ func (f *fake) Cookie(_ context.Context, c uint64) (status.Cookie, error) {
 	return status.Cookie{Cookie: fmt.Sprint(c)}, nil
 }
 
+func (f *fake) Drops(context.Context) (status.Drops, error) {
+	return status.Drops{Ports: []status.Dropped{{Port: "p", Reason: "source", Packets: 3}}}, f.err
+}
+
 func serve(t *testing.T, dir string, p status.Provider) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -98,6 +102,9 @@ func TestClientAndServer(t *testing.T) {
 	cancel()
 	if _, err := c.WaitPort(ctx, "other"); !errors.Is(err, context.Canceled) {
 		t.Errorf("wait given up: %v", err)
+	}
+	if d, err := c.Drops(t.Context()); err != nil || len(d.Ports) != 1 || d.Ports[0].Packets != 3 {
+		t.Errorf("Drops: %+v, %v", d, err)
 	}
 	if r, err := c.Cookie(t.Context(), 0xba51); err != nil || r.Cookie != "47697" {
 		t.Errorf("Cookie: %+v, %v", r, err)

@@ -1,7 +1,7 @@
 // Package conntrack lists and ends the tracked connections of Open vSwitch's datapath.
 //
 // It speaks to ovs-vswitchd over its control socket (JSON-RPC, ovs-appctl(8)), whose dpctl commands reach the userspace and the
-// kernel datapath alike; no process is started.  A Table has one caller at a time; it dials when needed and again after an error, so
+// kernel datapath alike; no process is started.  What it cannot remove is marked by a packet of its own (Mark).  A Table has one caller at a time; it dials when needed and again after an error, so
 // that a restarted ovs-vswitchd is found.
 package conntrack
 
@@ -25,7 +25,7 @@ type Entry struct {
 	Mark             uint32
 	Protocol         uint8
 	Src, Dst         netip.Addr
-	SrcPort, DstPort uint16 // 0 for protocols without ports
+	SrcPort, DstPort uint16 // 0 for protocols without ports, and in the userspace datapath for SCTP
 	ID               uint16 // of ICMP
 	Type, Code       uint8  // of ICMP
 }
@@ -81,13 +81,16 @@ func (t *Table) List(ctx context.Context, zone int) ([]Entry, error) {
 	return out, nil
 }
 
+// ErrStays says that the datapath cannot remove a connection.
+var ErrStays = errors.New("the datapath cannot remove the connection")
+
 // Delete ends a connection, in both directions.  That it has gone already is success.
 //
 // The userspace datapath of Open vSwitch 3.1 aborts when it is asked to remove an ICMPv6 entry (it looks for the reply's type among
-// those of ICMP), so there Delete leaves them alone and reports success: the flows must not go by such an entry.
+// those of ICMP).  There Delete asks nothing and returns ErrStays: Mark the connection, and let flows go by the mark.
 func (t *Table) Delete(ctx context.Context, e Entry) error {
 	if e.Protocol == protocols["icmpv6"] && t.datapath() == "netdev" {
-		return nil
+		return ErrStays
 	}
 	err := t.flush(ctx, "zone="+strconv.Itoa(int(e.Zone)), tuple(e))
 	var refused *refusedError

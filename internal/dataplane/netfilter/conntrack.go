@@ -37,23 +37,22 @@ func Conntrack(zones map[uint16]bool) ([]Entry, error) {
 	if len(zones) == 0 {
 		return nil, nil
 	}
-	for _, f := range Families() {
-		req := conntrackRequest(f, nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP)
-		if len(zones) == 1 {
-			for z := range zones {
-				req.AddData(nl.NewRtAttr(nl.CTA_ZONE, binary.BigEndian.AppendUint16(nil, z)))
-			}
+	// One reading for both families: the kernel goes through its whole table for each.
+	req := conntrackRequest(unix.AF_UNSPEC, nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP)
+	if len(zones) == 1 {
+		for z := range zones {
+			req.AddData(nl.NewRtAttr(nl.CTA_ZONE, binary.BigEndian.AppendUint16(nil, z)))
 		}
-		err := req.ExecuteIter(unix.NETLINK_NETFILTER, 0, func(msg []byte) bool {
-			if e, ok := parseEntry(f, msg); ok && zones[e.Zone] {
-				out = append(out, e)
-			}
-			return true
-		})
-		// A table that changed while it was read may show an entry twice or miss one that came meanwhile: those were judged by present rules.
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return nil, fmt.Errorf("list %s connections: %w", f, err)
+	}
+	err := req.ExecuteIter(unix.NETLINK_NETFILTER, 0, func(msg []byte) bool {
+		if e, ok := parseEntry(msg); ok && zones[e.Zone] {
+			out = append(out, e)
 		}
+		return true
+	})
+	// A table that changed while it was read may show an entry twice or miss one that came meanwhile: those were judged by present rules.
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("list connections: %w", err)
 	}
 	return out, nil
 }
@@ -63,7 +62,7 @@ func EndConnections(entries []Entry) (int, error) {
 	n := 0
 	var errs []error
 	for _, e := range entries {
-		req := conntrackRequest(e.Family, nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK)
+		req := conntrackRequest(e.Family.number(), nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK)
 		req.AddData(nl.NewRtAttr(nl.CTA_TUPLE_ORIG|unix.NLA_F_NESTED, e.tuple))
 		req.AddData(nl.NewRtAttr(nl.CTA_ZONE, binary.BigEndian.AppendUint16(nil, e.Zone)))
 		if e.id != nil {
@@ -80,11 +79,15 @@ func EndConnections(entries []Entry) (int, error) {
 	return n, errors.Join(errs...)
 }
 
-func conntrackRequest(f Family, operation, flags int) *nl.NetlinkRequest {
-	family := uint8(unix.AF_INET)
+// number is the kernel's for a family.
+func (f Family) number() uint8 {
 	if f == IPv6 {
-		family = unix.AF_INET6
+		return unix.AF_INET6
 	}
+	return unix.AF_INET
+}
+
+func conntrackRequest(family uint8, operation, flags int) *nl.NetlinkRequest {
 	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8|operation, flags)
 	req.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: nl.NFNETLINK_V0})
 	return req
@@ -93,10 +96,13 @@ func conntrackRequest(f Family, operation, flags int) *nl.NetlinkRequest {
 // nfgenSize is the size of the header before the attributes.
 const nfgenSize = 4
 
-func parseEntry(f Family, msg []byte) (Entry, bool) {
-	e := Entry{Family: f}
+func parseEntry(msg []byte) (Entry, bool) {
+	e := Entry{Family: IPv4}
 	if len(msg) < nfgenSize {
 		return e, false
+	}
+	if msg[0] == unix.AF_INET6 {
+		e.Family = IPv6
 	}
 	each(msg[nfgenSize:], func(typ uint16, v []byte) {
 		switch typ {

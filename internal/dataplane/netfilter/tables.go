@@ -1,27 +1,21 @@
 package netfilter
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"baryon/internal/delta"
 )
 
-// runTimeout bounds one run of a program; lockWait is how long legacy iptables may wait for its lock.
-const (
-	runTimeout = 30 * time.Second
-	lockWait   = "5"
-)
+// lockWait is for how many seconds legacy iptables may wait for its lock.
+const lockWait = "5"
 
 // maxRefused bounds how many rules one Apply leaves out before it gives up.
 const maxRefused = 64
@@ -29,10 +23,13 @@ const maxRefused = 64
 // Tables keeps the chains of both families.
 type Tables struct {
 	own     func(chain string) bool
-	run     func(ctx context.Context, program string, args []string, stdin string) ([]byte, error)
+	read    func(ctx context.Context, program string) (string, error)
+	feed    func(ctx context.Context, program string, args []string, stdin string) error
 	chains  *delta.Map[Chain, Rules]
 	refused map[Chain]map[string]Refusal // by text
+	partial map[Chain]bool               // chains of which rules were refused: they are not there as chains says
 	loaded  bool
+	whole   bool // the last change failed: chains are written anew, not edited
 }
 
 // Refusal is a rule that iptables does not take.
@@ -43,7 +40,8 @@ type Refusal struct {
 
 // NewTables makes a driver of the chains whose names own accepts.  Chains that are there already and not wanted stay until Release.
 func NewTables(own func(chain string) bool) *Tables {
-	return &Tables{own: own, run: run, chains: delta.NewMap[Chain](Rules.Equal, true), refused: map[Chain]map[string]Refusal{}}
+	return &Tables{own: own, read: read, feed: feed, chains: delta.NewMap[Chain](Rules.Equal, true),
+		refused: map[Chain]map[string]Refusal{}, partial: map[Chain]bool{}}
 }
 
 // Set wants rules in a chain.
@@ -92,11 +90,11 @@ func (t *Tables) Load(ctx context.Context) error {
 	have := map[Chain]Rules{}
 	var results [2]map[Chain]Rules
 	err := eachFamily(func(i int, f Family) error {
-		text, err := t.run(ctx, f.program("save"), nil, "")
+		text, err := t.read(ctx, f.program("save"))
 		if err != nil {
 			return fmt.Errorf("read %s rules: %w", f, err)
 		}
-		results[i], err = Parse(f, text, t.own)
+		results[i], err = Parse(f, []byte(text), t.own)
 		return err
 	})
 	if err != nil {
@@ -108,6 +106,7 @@ func (t *Tables) Load(ctx context.Context) error {
 		}
 	}
 	clear(t.refused)
+	clear(t.partial)
 	t.chains.Load(have)
 	t.loaded = true
 	return nil
@@ -161,12 +160,13 @@ func (t *Tables) Apply(ctx context.Context) (int, error) {
 			} else {
 				t.chains.Gone(c)
 			}
+			delete(t.partial, c)
 			if len(refused[i][c]) > 0 {
-				t.refused[c] = refused[i][c]
+				t.refused[c], t.partial[c] = refused[i][c], true
 			}
 		}
 	}
-	if err != nil {
+	if t.whole = err != nil; t.whole {
 		t.loaded = false // how much of it was done is not known
 	}
 	return n, err
@@ -177,7 +177,7 @@ func (t *Tables) write(ctx context.Context, f Family, chains []Chain) (map[Chain
 	refused := map[Chain]map[string]Refusal{}
 	for tries := 0; ; tries++ {
 		text, lines := t.script(chains, refused)
-		_, err := t.run(ctx, f.program("restore"), []string{"--noflush", "-w", lockWait}, text)
+		err := t.feed(ctx, f.program("restore"), []string{"--noflush", "--verbose", "-w", lockWait}, text)
 		if err == nil {
 			return refused, nil
 		}
@@ -227,10 +227,16 @@ func (t *Tables) script(chains []Chain, refused map[Chain]map[string]Refusal) (s
 		}
 		sortChains(list)
 		put("*", table)
+		edits := map[Chain]edit{}
 		for _, c := range list {
-			if !builtIn(c.Name) {
-				put(":", c.Name, " - [0:0]") // makes it, or empties it
+			if builtIn(c.Name) {
+				continue
 			}
+			if e, ok := t.editable(c); ok && len(refused[c]) == 0 {
+				edits[c] = e
+				continue
+			}
+			put(":", c.Name, " - [0:0]") // makes it, or empties it
 		}
 		for _, c := range list {
 			wanted, _ := t.chains.Wanted(c)
@@ -244,14 +250,21 @@ func (t *Tables) script(chains []Chain, refused map[Chain]map[string]Refusal) (s
 				}
 				continue
 			}
+			owned := func(r Rule) {
+				if r.Owner != "" {
+					lines[n] = place{c, r}
+				}
+			}
+			if e, ok := edits[c]; ok {
+				e.put(c.Name, put, owned)
+				continue
+			}
 			for _, r := range wanted {
 				if _, bad := refused[c][r.Text]; bad {
 					continue
 				}
 				put("-A ", c.Name, " ", numbered(r.Text))
-				if r.Owner != "" {
-					lines[n] = place{c, r}
-				}
+				owned(r)
 			}
 		}
 		for _, c := range list {
@@ -292,21 +305,4 @@ func why(err error) string {
 		s = s[:i]
 	}
 	return strings.TrimSpace(s)
-}
-
-// run runs a program and returns what it printed.
-func run(ctx context.Context, program string, args []string, stdin string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, runTimeout)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Stdin = strings.NewReader(stdin)
-	var out, complaint bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaint
-	if err := cmd.Run(); err != nil {
-		if text := strings.TrimSpace(complaint.String()); text != "" {
-			return nil, fmt.Errorf("%s (%w)", text, err)
-		}
-		return nil, fmt.Errorf("run %s: %w", program, err)
-	}
-	return out.Bytes(), nil
 }

@@ -31,6 +31,7 @@ type Engine struct {
 	dirtyPorts   set
 	dirtyMembers set
 	dirtyGroups  set
+	turned       map[string]*groupText // groups whose rules have changed, and nothing else of them → what they said before
 	check        set
 	ended        map[uint16]bool // zones of ports that are no more
 	crossing     bool            // the chains with rules of all ports must be made anew
@@ -72,7 +73,8 @@ func NewEngine() *Engine {
 		ports: map[string]*nodestate.Port{}, groups: map[string]*nodestate.Group{}, members: map[string]*nodestate.Members{}, plugged: set{},
 		shown: map[string]*shown{}, leaving: set{}, names: map[string]string{}, byGroup: map[string]set{}, users: map[string]set{},
 		sets: map[string]netfilter.Family{}, texts: map[string]*groupText{}, zones: newZones(),
-		dirtyPorts: set{}, dirtyMembers: set{}, dirtyGroups: set{}, check: set{}, ended: map[uint16]bool{}, crossing: true,
+		dirtyPorts: set{}, dirtyMembers: set{}, dirtyGroups: set{}, turned: map[string]*groupText{}, check: set{},
+		ended: map[uint16]bool{}, crossing: true,
 	}
 }
 
@@ -90,7 +92,7 @@ func (e *Engine) Record(r nodestate.Record) bool {
 		old := e.groups[r.ID]
 		e.groups[r.ID] = r
 		if old == nil || !reflect.DeepEqual(old, r) {
-			e.groupChanged(r.ID, narrowerGroup(old, r))
+			e.groupChanged(r.ID, narrowerGroup(old, r), old != nil && old.Stateless == r.Stateless)
 		}
 	case *nodestate.Members:
 		old := e.members[r.ID]
@@ -115,7 +117,7 @@ func (e *Engine) Forget(k nodestate.Key) {
 	case nodestate.KindGroup:
 		if e.groups[k.ID] != nil {
 			delete(e.groups, k.ID)
-			e.groupChanged(k.ID, true)
+			e.groupChanged(k.ID, true, false)
 		}
 	case nodestate.KindMembers:
 		if e.members[k.ID] != nil {
@@ -131,11 +133,19 @@ func (e *Engine) checkIf(narrower bool, port string) {
 	}
 }
 
-func (e *Engine) groupChanged(id string, narrower bool) {
+// groupChanged notes that a group is another, or onlyRules that it has other rules: then the ports that have it stay where they are.
+func (e *Engine) groupChanged(id string, narrower, onlyRules bool) {
+	if was := e.texts[id]; !onlyRules {
+		delete(e.turned, id)
+	} else if was != nil && e.turned[id] == nil {
+		e.turned[id] = was
+	}
 	delete(e.texts, id)
 	e.dirtyGroups.add(id)
 	for p := range e.byGroup[id] {
-		e.dirtyPorts.add(p)
+		if e.turned[id] == nil {
+			e.dirtyPorts.add(p)
+		}
 		e.checkIf(narrower, p)
 	}
 }
@@ -221,14 +231,15 @@ func (e *Engine) Flush() Delta {
 		e.started = true
 		skeleton(put)
 	}
-	touched := slices.Sorted(maps.Keys(e.dirtyPorts))
-	for _, id := range touched {
+	for _, id := range slices.Sorted(maps.Keys(e.dirtyPorts)) {
 		e.place(id, &d)
 	}
 	e.useMembers()
+	changed := e.changedSides()
+	touched := slices.Sorted(maps.Keys(changed))
 	for _, id := range touched {
 		if p := e.shown[id]; p != nil && p.mode == filtered && !e.leaving.has(id) {
-			e.render(p, put)
+			e.render(p, changed[id], put)
 		}
 	}
 	if e.crossing {
@@ -245,6 +256,7 @@ func (e *Engine) Flush() Delta {
 	e.ended = map[uint16]bool{}
 	e.newZones = false
 	clear(e.dirtyPorts)
+	clear(e.turned)
 	clear(e.check)
 	clear(e.dirtyGroups)
 	return d
@@ -372,12 +384,49 @@ func portChain(f netfilter.Family, kind byte, id string) netfilter.Chain {
 	return netfilter.Chain{Family: f, Table: "filter", Name: names.PortChain(kind, id)}
 }
 
-// render makes a filtered port's own chains.
-func (e *Engine) render(p *shown, put func(netfilter.Chain, netfilter.Rules)) {
-	for _, f := range netfilter.Families() {
-		put(portChain(f, 's', p.rec.ID), sources(p.rec, f))
-		put(portChain(f, 'o', p.rec.ID), egress(p.rec, f, e.rules(p.rec, side{true, f})))
-		put(portChain(f, 'i', p.rec.ID), ingress(p.rec, f, e.rules(p.rec, side{false, f})))
+// changedSides lists for each touched port the sides whose chains may be others now; nil means all of them and its sources.
+func (e *Engine) changedSides() map[string][]side {
+	out := map[string][]side{}
+	for group, was := range e.turned {
+		if len(e.byGroup[group]) == 0 {
+			continue
+		}
+		now := e.text(group)
+		for _, s := range sides() {
+			if slices.Equal(was.rules[s], now.rules[s]) {
+				continue
+			}
+			for id := range e.byGroup[group] {
+				if !slices.Contains(out[id], s) {
+					out[id] = append(out[id], s)
+				}
+			}
+		}
+	}
+	for id := range e.dirtyPorts {
+		out[id] = nil
+	}
+	return out
+}
+
+func sides() []side {
+	return []side{{true, netfilter.IPv4}, {true, netfilter.IPv6}, {false, netfilter.IPv4}, {false, netfilter.IPv6}}
+}
+
+// render makes a filtered port's own chains of some sides; without sides all.
+func (e *Engine) render(p *shown, list []side, put func(netfilter.Chain, netfilter.Rules)) {
+	if list == nil {
+		list = sides()
+		for _, f := range netfilter.Families() {
+			put(portChain(f, 's', p.rec.ID), sources(p.rec, f))
+		}
+	}
+	for _, s := range list {
+		if s.egress {
+			put(portChain(s.family, 'o', p.rec.ID), egress(p.rec, s.family, e.rules(p.rec, s)))
+		} else {
+			put(portChain(s.family, 'i', p.rec.ID), ingress(p.rec, s.family, e.rules(p.rec, s)))
+		}
 	}
 }
 

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"baryon/internal/dataplane/netfilter"
 	"baryon/internal/nodestate"
 )
@@ -68,19 +66,7 @@ func TestLikeNeutron(t *testing.T) {
 		got.WriteString("# " + f.String() + "\n")
 		differences(&got, theirs, ofFamily(w.chains, f))
 	}
-	const file = "testdata/differences.txt"
-	if *update {
-		if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got.String()); d != "" {
-		t.Error(d)
-	}
+	golden(t, "testdata/differences.txt", got.String())
 	if _, ok := w.sets["NIPv4de68219c-b433-42e3-b2d0-"]; !ok {
 		t.Errorf("sets are %v", w.sets)
 	}
