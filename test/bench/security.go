@@ -50,7 +50,6 @@ func measureSecurity(ctx context.Context, exe string, r *report) error {
 type place struct {
 	network string
 	near    []apiPort
-	probe   *probe
 	far     apiPort
 	devices []device
 	took    time.Duration

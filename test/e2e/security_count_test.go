@@ -9,15 +9,12 @@ import (
 	"baryon/internal/agent/status"
 )
 
-// vswitchd is the control socket of a lab's ovs-vswitchd.
-const vswitchd = "/run/openvswitch/ovs-vswitchd.ctl"
-
 // counters are what a node has dropped, by reason: br-int's by table and reason ("base_egress tagged"), and a port's at its Linux
 // bridge by chain ("chain o drop": a DROP of its chain for what the guest sends; "fallback": no rule returned it).  Those of a port that
 // br-int keeps ("port source") are there for the port that was asked for.
 func (s *security) counters(p *sgPort) map[string]int {
 	s.t.Helper()
-	_, err := s.Run(s.ctx(), p.node, "ovs-appctl", "-t", vswitchd, "revalidator/wait") // the datapath hands its counters over from time to time
+	_, err := s.Run(s.ctx(), p.node, "ovs-appctl", "revalidator/wait") // the datapath hands its counters over from time to time
 	s.must(err)
 	text, err := s.Run(s.ctx(), p.node, "curl", "-sf", "--unix-socket", "/var/lib/baryon/agent.sock", "http://agent/drops")
 	s.must(err)
