@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -136,10 +137,37 @@ func bringUp(ctx context.Context, name string, top lab.Topology, servers int, se
 	for i := range addrs {
 		addrs[i] = lab.ServerAddr{API: freePort(), Identity: freePort()}
 	}
-	return lab.Up(ctx, lab.Config{
-		Name: name, Dir: lab.DefaultDir(name), Exe: exe, Servers: addrs,
+	dir := lab.DefaultDir(name)
+	if err := clearAbandoned(ctx, dir); err != nil {
+		return nil, err
+	}
+	l, err := lab.Up(ctx, lab.Config{
+		Name: name, Dir: dir, Exe: exe, Servers: addrs,
 		Topology: top, ServerFlags: serverFlags,
 	})
+	if err != nil {
+		return nil, err
+	}
+	return l, os.WriteFile(ownerFile(dir), []byte(strconv.Itoa(os.Getpid())), 0o600)
+}
+
+// ownerFile holds the process id of the tests that brought a lab up.
+func ownerFile(dir string) string { return filepath.Join(dir, "owner") }
+
+// clearAbandoned takes down a lab whose tests were killed.
+func clearAbandoned(ctx context.Context, dir string) error {
+	text, err := os.ReadFile(ownerFile(dir))
+	if err != nil {
+		return nil // no lab, or not of a test: Up has the right words
+	}
+	if pid, err := strconv.Atoi(string(text)); err != nil || syscall.Kill(pid, 0) == nil {
+		return nil
+	}
+	l, err := lab.Open(dir)
+	if err != nil {
+		return err
+	}
+	return l.Down(ctx)
 }
 
 func freePort() string {
