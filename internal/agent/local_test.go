@@ -141,13 +141,14 @@ func (m *mover) count() int {
 
 // When the namespace of a service is deleted by hand, its device goes with it, and Open vSwitch says nothing.
 func TestLostDeviceOfServicePortComesBack(t *testing.T) {
+	var space string
+	t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", space).Run() }) // the last thing: an agent that runs would make it anew
 	n := newNode(t, "n1", "192.168.20.11")
 	net := network(netA, "vxlan", 7)
 	dhcp := port(port3, net, 3)
 	dhcp.DeviceOwner, dhcp.PortSecurity = "network:dhcp", false
-	space := n.NS + "-dhcp"
+	space = n.NS + "-dhcp"
 	m := &mover{space: space, root: n.namespace()}
-	t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", space).Run() })
 	n.cfg.Managers = []agent.Manager{m}
 	n.src.complete(false)
 	n.start()
