@@ -138,7 +138,7 @@ func bringUp(ctx context.Context, name string, top lab.Topology, servers int, se
 		addrs[i] = lab.ServerAddr{API: freePort(), Identity: freePort()}
 	}
 	return lab.Up(ctx, lab.Config{
-		Name: name, Dir: lab.DefaultDir(name), Exe: exe, Servers: addrs,
+		Name: name, Dir: lab.DefaultDir(name), Exe: exe, Servers: addrs, Datapath: os.Getenv("BARYON_DATAPATH"),
 		Topology: top, ServerFlags: serverFlags,
 	})
 }
