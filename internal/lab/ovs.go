@@ -60,7 +60,7 @@ func (l *Lab) startOVS(ctx context.Context, n *nodeState) error {
 			return fmt.Errorf("make switch database: %w", err)
 		}
 		err := b.start(ctx, Service{Name: ServiceDB, Log: log(ServiceDB), Argv: []string{
-			"ovsdb-server", ovsDB, "--remote=p" + ovsSocket, "--unixctl=/run/openvswitch/ovsdb-server.ctl",
+			"ovsdb-server", ovsDB, "--remote=p" + ovsSocket, // the control socket gets its usual name, where ovs-appctl looks
 			"--pidfile=/run/openvswitch/ovsdb-server.pid", "--no-chdir",
 		}})
 		if err != nil {
@@ -74,7 +74,7 @@ func (l *Lab) startOVS(ctx context.Context, n *nodeState) error {
 	}
 	if !running[ServiceSwitch] {
 		err := b.start(ctx, Service{Name: ServiceSwitch, Log: log(ServiceSwitch), Argv: []string{
-			"ovs-vswitchd", ovsSocket, "--unixctl=/run/openvswitch/ovs-vswitchd.ctl",
+			"ovs-vswitchd", ovsSocket,
 			"--pidfile=/run/openvswitch/ovs-vswitchd.pid", "--no-chdir",
 		}})
 		if err != nil {
@@ -101,6 +101,11 @@ ovs-vsctl --timeout=20 set Open_vSwitch . external_ids:lab-started=$(date +%%s.%
 	if _, err := b.run(ctx, "ovs-vsctl", "--timeout=20", "--may-exist", "add-br", "br-phy", "--",
 		"set", "Bridge", "br-phy", "datapath_type=netdev", "--", "--may-exist", "add-port", "br-phy", "eth1"); err != nil {
 		return err
+	}
+	// The kernel sees each packet of eth1 too.  It must not answer for br-phy's address there: of the two answers to a neighbour's ARP
+	// request the one with eth1's MAC may win, and the datapath decapsulates only what is sent to br-phy's.
+	if err := b.script(ctx, "sysctl -qw net.ipv4.conf.eth1.arp_ignore=8 net.ipv6.conf.eth1.disable_ipv6=1"); err != nil {
+		return fmt.Errorf("keep the kernel quiet on eth1: %w", err)
 	}
 	// A switch that finds br-phy in its database makes the device when it gets to it, and ovs-vsctl had nothing to wait for.
 	return b.script(ctx, fmt.Sprintf(`

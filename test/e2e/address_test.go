@@ -191,7 +191,7 @@ func TestMetadata(t *testing.T) {
 	for _, g := range []string{"m0", "m1"} {
 		w.readsMetadata(g)
 	}
-	ping := w.steadily("m0", w.dhcpAddress(w.networkID("meta0"), "10.30."), 300)
+	ping := w.steadily("m0", w.dhcpAddress(w.networkID("meta0"), "10.30."))
 	w.must(w.RestartAgent(w.ctx(), "ctl", syscall.SIGKILL))
 	ping.lossless("restart of the metadata node's agent")
 	for _, g := range []string{"m0", "m1"} {

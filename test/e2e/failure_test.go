@@ -102,7 +102,7 @@ func unnumbered(flows string) string {
 // serverAway: with the server gone traffic goes on; an agent that restarts meanwhile keeps its state; what changed is there after the
 // server's return.
 func (w *world) serverAway(to string) {
-	ping := w.steadily("a", to, 900)
+	ping := w.steadily("a", to)
 	w.must(w.StopServer(w.ctx(), 0, syscall.SIGKILL))
 	before := w.flows("cmp1")
 	w.must(w.StopAgent(w.ctx(), "cmp1", syscall.SIGKILL))
@@ -126,7 +126,7 @@ func (w *world) serverAway(to string) {
 func (w *world) nodeDies() {
 	info := w.guestInfo("b")
 	ip := w.fixed("b", "10.50.")
-	ping := w.steadily("a", w.fixed("a2", "10.50."), 900)
+	ping := w.steadily("a", w.fixed("a2", "10.50."))
 	w.must(w.KillNode(w.ctx(), "cmp2"))
 	w.must(w.RestartAgent(w.ctx(), "cmp1", syscall.SIGKILL))
 	ping.lossless("another node died")
@@ -150,7 +150,7 @@ func (w *world) coldStart() {
 	info := w.guestInfo("b")
 	ip := w.fixed("b", "10.50.")
 	a := w.fixed("a", "10.50.") // asked for while somebody answers
-	ping := w.steadily("a", w.fixed("a2", "10.50."), 1200)
+	ping := w.steadily("a", w.fixed("a2", "10.50."))
 	w.must(w.StopServer(w.ctx(), 0, syscall.SIGKILL))
 	w.must(w.KillNode(w.ctx(), "cmp2"))
 	w.must(w.BootNode(w.ctx(), "cmp2"))
@@ -238,7 +238,7 @@ func TestTwoServers(t *testing.T) {
 	w.guest(lab.Guest{Name: "a", Node: "cmp1", Network: "net"})
 	b := w.guest(lab.Guest{Name: "b", Node: "cmp2", Network: "net"})
 	w.reaches("a", b)
-	ping := w.steadily("a", b, 600)
+	ping := w.steadily("a", b)
 	w.must(w.StopServer(w.ctx(), 1, syscall.SIGKILL))
 	w.must(w.RestartAgent(w.ctx(), "cmp1", syscall.SIGKILL))
 	w.must(w.RestartAgent(w.ctx(), "cmp2", syscall.SIGKILL))

@@ -44,7 +44,7 @@ func TestAnyOrder(t *testing.T) {
 				t.Errorf("leased %s, the port has %s", got, ip)
 			}
 			w.reaches(o.guest(), w.fixed(o.peer(), "10.40."))
-			ping := w.steadily(o.guest(), w.fixed(o.peer(), "10.40."), 300)
+			ping := w.steadily(o.guest(), w.fixed(o.peer(), "10.40."))
 			w.must(w.RestartAgent(w.ctx(), "cmp1", syscall.SIGKILL))
 			ping.lossless("restart of the agent")
 		})
@@ -203,7 +203,7 @@ func TestSubnetAddedWhilePlugged(t *testing.T) {
 	id := w.network(lab.Network{Name: "grow", Type: "vxlan", Subnets: []lab.Subnet{{CIDR: "10.42.0.0/24"}}})
 	w.guest(lab.Guest{Name: "gr-a", Node: "cmp1", Network: "grow"})
 	w.guest(lab.Guest{Name: "gr-b", Node: "cmp2", Network: "grow"})
-	ping := w.steadily("gr-a", w.fixed("gr-b", "10.42."), 400)
+	ping := w.steadily("gr-a", w.fixed("gr-b", "10.42."))
 	w.must(subnets.Create(w.ctx(), w.api, subnets.CreateOpts{
 		NetworkID: id, CIDR: "fd00:42::/64", IPVersion: 6, IPv6AddressMode: "slaac", IPv6RAMode: "slaac",
 	}).Err)

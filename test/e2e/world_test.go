@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -269,106 +268,113 @@ func (w *world) reachesNot(from, to string) {
 	}
 }
 
-var summary = regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`)
-
-// steady is a ping of 100 packets per second.
+// steady is a ping of 100 packets per second that runs until it is stopped.
 type steady struct {
-	w       *world
-	cmd     *exec.Cmd
-	lines   chan string
-	want    int
-	seen    int
-	text    bytes.Buffer
-	summary string
+	w    *world
+	from string
+	cmd  *exec.Cmd
+	pid  string // in the guest
+	seqs chan int
+	seen map[int]bool // sequence numbers that were answered
+	last int          // the highest of them
+	text bytes.Buffer // what else the ping said; complete when seqs is closed
 }
 
-// steadily starts count pings at 100 per second and returns after the first replies.
-func (w *world) steadily(from, to string, count int) *steady {
+var reply = regexp.MustCompile(`bytes from .* icmp_seq=(\d+) `)
+
+// steadily starts a ping and returns after the first replies.
+func (w *world) steadily(from, to string) *steady {
 	w.t.Helper()
-	cmd, err := w.GuestCommand(w.ctx(), from, "ping", "-n", "-i", "0.01", "-W", "2", "-c", strconv.Itoa(count), to)
+	// The shell says its process id in the node, by which the ping can be ended, and then becomes ping.
+	cmd, err := w.GuestCommand(w.t.Context(), from, "sh", "-c", "echo $$; exec ping -n -i 0.01 -W 2 "+to)
 	w.must(err)
 	out, err := cmd.StdoutPipe()
 	w.must(err)
 	cmd.Stderr = cmd.Stdout
 	w.must(cmd.Start())
-	s := &steady{w: w, cmd: cmd, lines: make(chan string, count+64), want: count}
-	go func() {
-		sc := bufio.NewScanner(io.Reader(out))
-		for sc.Scan() {
-			s.lines <- sc.Text()
+	s := &steady{w: w, from: from, cmd: cmd, seqs: make(chan int, 1024), seen: map[int]bool{}}
+	sc := bufio.NewScanner(out)
+	if sc.Scan() {
+		s.pid = sc.Text()
+	}
+	w.cleanup(func() {
+		if s.cmd.ProcessState == nil { // the test failed before stop
+			_, _ = w.GuestRun(context.Background(), from, "kill", "-KILL", s.pid)
 		}
-		close(s.lines)
+	})
+	go func() {
+		defer close(s.seqs)
+		for sc.Scan() {
+			m := reply.FindStringSubmatch(sc.Text())
+			if m == nil {
+				s.text.WriteString(sc.Text() + "\n")
+				continue
+			}
+			seq, _ := strconv.Atoi(m[1]) //nolint:errcheck // digits by the expression
+			s.seqs <- seq
+		}
 	}()
-	s.await(20)
+	s.more(20)
 	return s
 }
 
-// await reads until n replies have come in all.
-func (s *steady) await(n int) {
+// more reads until n more replies have come.
+func (s *steady) more(n int) {
 	s.w.t.Helper()
-	for s.seen < n {
+	for want := len(s.seen) + n; len(s.seen) < want; {
 		select {
-		case line, ok := <-s.lines:
+		case seq, ok := <-s.seqs:
 			if !ok {
-				s.w.t.Fatalf("the ping ended after %d replies:\n%s", s.seen, s.text.String())
+				s.w.t.Fatalf("the ping ended after %d replies:\n%s", len(s.seen), s.text.String())
 			}
-			s.take(line)
+			s.take(seq)
 		case <-s.w.ctx().Done():
-			s.w.t.Fatalf("the ping got %d replies:\n%s", s.seen, s.text.String())
+			s.w.t.Fatalf("the ping got %d replies, the last to packet %d", len(s.seen), s.last)
 		}
 	}
 }
 
-func (s *steady) take(line string) {
-	if strings.Contains(line, "bytes from") && !strings.Contains(line, "DUP!") {
-		s.seen++
-		return
-	}
-	s.text.WriteString(line + "\n")
-	if summary.MatchString(line) {
-		s.summary = line
-	}
+func (s *steady) take(seq int) {
+	s.seen[seq] = true
+	s.last = max(s.last, seq)
 }
 
-// lossless requires that the ping was still running when it is called, that it runs to its end, and that every packet was answered.
+// lossless requires that every packet sent until now, and some more, are answered.
 func (s *steady) lossless(during string) {
 	s.w.t.Helper()
-	if lost := s.finish(during); lost != 0 {
-		s.w.t.Errorf("%s: %d packets lost: %s", during, lost, s.summary)
+	if lost := s.stop(during); len(lost) != 0 {
+		s.w.t.Errorf("%s: %d of %d packets lost: %v", during, len(lost), s.last, lost[:min(len(lost), 20)])
 	}
 }
 
-// finish runs the ping to its end and returns how many packets were lost.
-func (s *steady) finish(during string) int {
+// stop ends the ping after some more replies and lists the packets before the last answered one that were lost.
+func (s *steady) stop(during string) []int {
 	s.w.t.Helper()
 	for drained := false; !drained; {
 		select {
-		case line, ok := <-s.lines:
+		case seq, ok := <-s.seqs:
 			if !ok {
-				s.w.t.Fatalf("the ping ended before %s was over; it proves nothing", during)
+				s.w.t.Fatalf("the ping ended before %s was over:\n%s", during, s.text.String())
 			}
-			s.take(line)
+			s.take(seq)
 		default:
 			drained = true
 		}
 	}
-	if s.summary != "" {
-		s.w.t.Fatalf("the ping ended before %s was over; it proves nothing", during)
+	s.more(100)
+	_, err := s.w.GuestRun(s.w.ctx(), s.from, "kill", "-KILL", s.pid)
+	s.w.must(err)
+	for seq := range s.seqs {
+		s.take(seq)
 	}
-	for line := range s.lines {
-		s.take(line)
+	_ = s.cmd.Wait() // killed, as asked
+	var lost []int
+	for seq := 1; seq <= s.last; seq++ {
+		if !s.seen[seq] {
+			lost = append(lost, seq)
+		}
 	}
-	_ = s.cmd.Wait() // its status only says what the summary says better
-	m := summary.FindStringSubmatch(s.summary)
-	if m == nil {
-		s.w.t.Fatalf("the ping printed no summary:\n%s", s.text.String())
-	}
-	sent, _ := strconv.Atoi(m[1]) //nolint:errcheck // digits by the expression
-	got, _ := strconv.Atoi(m[2])  //nolint:errcheck // digits by the expression
-	if sent != s.want {
-		s.w.t.Fatalf("the ping sent %d of %d packets", sent, s.want)
-	}
-	return sent - got
+	return lost
 }
 
 // flows is a node's flow tables, sorted, with cookies and without counters.  Entries that OVS learnt itself are left out.
@@ -401,7 +407,8 @@ func (w *world) dump() {
 			{"ovs-appctl", "dpctl/dump-flows", "-m"},
 			{"ovs-appctl", "fdb/show", "br-int"},
 			{"ovs-appctl", "tnl/neigh/show"},
-			{"ovs-appctl", "tnl/ports/show"},
+			{"ovs-appctl", "tnl/ports/show", "-v"},
+			{"ovs-appctl", "ovs/route/show"},
 			{"ip", "-s", "link"},
 			{"ip", "-all", "netns", "exec", "ip", "-s", "address"},
 		} {
@@ -409,6 +416,7 @@ func (w *world) dump() {
 			w.t.Logf("%s: %s (%v)\n%s", n.Name, strings.Join(argv, " "), err, out)
 		}
 		w.logTail(filepath.Join(w.LogDir(n.Name), "agent.log"))
+		w.logTail(filepath.Join(w.LogDir(n.Name), "ovs-vswitchd.log"))
 	}
 	w.logTail(w.ServerLog(0))
 }
