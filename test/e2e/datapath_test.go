@@ -17,14 +17,14 @@ import (
 )
 
 // TestKernelDatapath: a lab whose nodes forward in the kernel.  It needs the module openvswitch; BARYON_DATAPATH=system makes its
-// absence a failure, as `make kernel` does in a virtual machine that has it.
+// absence a failure, as `make e2e-kernel` does in a virtual machine that has it.
 func TestKernelDatapath(t *testing.T) {
 	testkit.NeedRoot(t)
 	if ovsdb.DetectDatapath(t.Context()) != lab.DatapathKernel {
 		if os.Getenv("BARYON_DATAPATH") == lab.DatapathKernel {
 			t.Fatal("this kernel has no module openvswitch")
 		}
-		t.Skip("this kernel has no module openvswitch; make kernel runs this test in a virtual machine")
+		t.Skip("this kernel has no module openvswitch; make e2e-kernel runs this test in a virtual machine")
 	}
 	w := ownLab(t, "dp", lab.Topology{Nodes: []lab.Node{
 		{Name: "ctl", Roles: []string{"network"}},
@@ -330,7 +330,7 @@ func (d *datapathWorld) leave() {
 			if err != nil {
 				return err
 			}
-			if m := regexp.MustCompile(`(tap|qbr|qvo|qvb|qdhcp-)[0-9a-f]`).FindString(out); m != "" {
+			if m := regexp.MustCompile(`\b(tap|qbr|qvo|qvb|qdhcp-)[0-9a-f]`).FindString(out); m != "" {
 				return fmt.Errorf("%s… is left:\n%s", m, out)
 			}
 			return nil

@@ -50,7 +50,7 @@ func TestMachines(t *testing.T) {
 	w.guest(lab.Guest{Name: "vm-peer", Node: "cmp3", Network: "machines"})
 	for _, m := range []*machine{direct, hybrid} {
 		m.says("lease " + m.ip + " mtu 1450")
-		m.says("metadata " + m.name)
+		m.says("metadata " + m.name + ".openstacklocal")
 		w.must(lab.WaitPort(w.ctx(), w.api, m.port.ID, "ACTIVE"))
 		w.reaches("vm-peer", m.ip)
 	}

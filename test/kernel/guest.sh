@@ -12,6 +12,6 @@ new_root "$root"
 copy_commands "$root" busybox
 copy_modules "$dir" "$root" virtio_pci virtio_net
 cp "$here/guest-init" "$root/init"
-cp "$here/../../internal/lab/udhcpc.sh" "$root/udhcpc.sh"
+cp "$here/guest-lease" "$root/lease.sh"
 busybox_rest "$root"
 pack "$root" "$dir/guest"

@@ -17,8 +17,8 @@ mkdir -p "$dir"
 exec 9>"$dir/lock"
 flock 9
 
-CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$dir/baryon" ./cmd/baryon
-CGO_ENABLED=0 go test -c -ldflags '-s -w' -o "$dir/e2e.test" ./test/e2e
+CGO_ENABLED=0 "${GO:-go}" build -trimpath -ldflags '-s -w' -o "$dir/baryon" ./cmd/baryon
+CGO_ENABLED=0 "${GO:-go}" test -c -ldflags '-s -w' -o "$dir/e2e.test" ./test/e2e
 test/kernel/image.sh "$dir" "$dir/baryon" "$dir/e2e.test" test/kernel/checks.sh
 
 log=$dir/tests.log console=$dir/console.log verdict=$dir/verdict
