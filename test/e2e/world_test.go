@@ -142,7 +142,7 @@ func bringUp(ctx context.Context, name string, top lab.Topology, servers int, se
 		return nil, err
 	}
 	l, err := lab.Up(ctx, lab.Config{
-		Name: name, Dir: dir, Exe: exe, Servers: addrs,
+		Name: name, Dir: dir, Exe: exe, Servers: addrs, Datapath: os.Getenv("BARYON_DATAPATH"),
 		Topology: top, ServerFlags: serverFlags,
 	})
 	if err != nil {
@@ -163,7 +163,7 @@ func clearAbandoned(ctx context.Context, dir string) error {
 	if pid, err := strconv.Atoi(string(text)); err != nil || syscall.Kill(pid, 0) == nil {
 		return nil
 	}
-	l, err := lab.Open(dir)
+	l, err := lab.Open(ctx, dir)
 	if err != nil {
 		return err
 	}
