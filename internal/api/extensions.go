@@ -42,6 +42,12 @@ var extensions = []extension{
 	{"port-security-groups-filtering", "Port filtering on security groups", "Ports can be listed by security group.", "2018-01-09T09:00:00-00:00"},
 	{"project-id", "project_id field enabled", "project_id beside tenant_id.", "2016-09-09T09:09:09-09:09"},
 	{"provider", "Provider Network", "How a network appears on the wire.", "2012-09-07T10:00:00-00:00"},
+	{"qos", "Quality of Service", "Policies about the traffic of ports and networks: bandwidth limits and DSCP marks.", "2015-06-08T10:00:00-00:00"},
+	{"qos-bw-limit-direction", "Direction for QoS bandwidth limit rule", "Limits of what a guest sends and of what it receives.", "2017-04-10T10:00:00-00:00"},
+	{"qos-default", "QoS default policy", "A project's default policy for its new networks.", "2017-04-06T10:00:00-00:00"},
+	{"qos-port-network-policy", "Ports QoS and network QoS policy ID", "The policy of a port's network, shown with the port.", "2021-03-17T10:00:00-00:00"},
+	{"qos-rule-type-details", "Details of QoS rule types", "The parameters of a type of rule.", "2017-06-22T10:00:00-00:00"},
+	{"qos-rules-alias", "Ability to manipulate QoS rules without parent policy ID", "Rules by their own id.", "2018-10-07T10:00:00-00:00"},
 	{"quota-check-limit", "Quota engine limit check", "A quota below what is in use can be refused.", "2021-09-08T16:00:00-00:00"},
 	{"quota_details", "Quota details management support", "What of its quotas a project uses.", "2017-02-10T10:00:00-00:00"},
 	{"quotas", "Quota management support", "Limits of projects.", "2012-07-29T10:00:00-00:00"},
@@ -61,6 +67,8 @@ var extensions = []extension{
 	{"standard-attr-timestamp", "Resource timestamps", "Objects have times of creation and change.", "2016-09-12T10:00:00-00:00"},
 	{"stateful-security-group", "Stateful security group", "Groups with and without connection tracking.", "2019-11-26T09:00:00-00:00"},
 	{"subnet-dns-publish-fixed-ip", "Subnet DNS Publish Fixed IP", "A subnet's attribute dns_publish_fixed_ip.", "2019-09-12T10:00:00-00:00"},
+	{"trunk", "Trunk Extension", "Ports that carry other ports as VLANs.", "2016-01-01T10:00:00-00:00"},
+	{"trunk-details", "Trunk port details", "What a trunk carries, shown with its parent port.", "2016-01-01T10:00:00-00:00"},
 }
 
 // extensionRoutes are /extensions and /extensions/{alias}.

@@ -377,6 +377,10 @@ func newBench(t *testing.T, change func(*Config)) *bench {
 			func(*model.AddressGroup) bool { return false }),
 		DefaultRules: kindOf(f, model.DefaultRules, func(r *model.DefaultRule) *model.Standard { return &r.Standard },
 			func(*model.DefaultRule) bool { return true }),
+		QoSPolicies: kindOf(f, model.QoSPolicies, func(p *model.QoSPolicy) *model.Standard { return &p.Standard },
+			func(p *model.QoSPolicy) bool { return p.Shared }),
+		Trunks:   kindOf(f, model.Trunks, func(t *model.Trunk) *model.Standard { return &t.Standard }, func(*model.Trunk) bool { return false }),
+		QoSRules: struct{ noRules }{}, SubPorts: struct{ noSubPorts }{},
 		Agents: &neutron.Kind[model.Agent]{
 			Def:     model.Agents,
 			Visible: func(_ store.Read, c *identity.Caller, _ *model.Agent) bool { return c.IsAdmin() },
@@ -475,3 +479,9 @@ func (f *rules) Zones(store.Read) []*model.AvailabilityZone {
 		{Name: "az2", Resource: model.ZoneNetwork, State: model.ZoneUnavailable},
 	}
 }
+
+// The rules of QoS policies and the subports of trunks are not faked: their routes are only listed here.
+type (
+	noRules    QoSRules
+	noSubPorts SubPorts
+)

@@ -41,16 +41,24 @@ func (s *server) table() []route {
 		collection(s, "security-group-rules", v.SecurityGroupRules),
 		collection(s, "address-groups", v.AddressGroups),
 		collection(s, "default-security-group-rules", v.DefaultRules),
+		collection(s, "qos/policies", v.QoSPolicies),
+		collection(s, "trunks", v.Trunks),
 		s.quotaRoutes(),
 		s.extensionRoutes(),
 	)
 	if v.Tags != nil {
-		for _, plural := range []string{"networks", "subnets", "ports", "security-groups", "security-group-rules"} {
+		for _, plural := range []string{"networks", "subnets", "ports", "security-groups", "security-group-rules", "qos/policies", "policies", "trunks"} {
 			routes = append(routes, s.tagRoutes(plural)...)
 		}
 	}
 	if v.Addresses != nil {
 		routes = append(routes, s.addressRoutes()...)
+	}
+	if v.QoSRules != nil {
+		routes = append(routes, s.qosRoutes()...)
+	}
+	if v.SubPorts != nil {
+		routes = append(routes, s.trunkRoutes()...)
 	}
 	if v.DHCP != nil {
 		routes = append(routes, s.schedulingRoutes()...)

@@ -28,6 +28,7 @@ type Network struct {
 	DNSDomain             string   `json:"dns_domain,omitempty"`
 	AvailabilityZoneHints []string `json:"availability_zone_hints,omitempty"`
 	Segment               Segment  `json:"segment"`
+	QoSPolicyID           ID       `json:"qos_policy_id,omitempty"`
 
 	Subnets           []ID     `json:"-"` // computed when shown
 	AvailabilityZones []string `json:"-"` // computed when shown
@@ -52,6 +53,7 @@ const DefaultExternal = "yes"
 var NetworkTable = resource.NewTable("network", func(n *Network) string { return string(n.ID) }).
 	Index("project", func(n *Network) []string { return []string{n.ProjectID} }).
 	Index("name", func(n *Network) []string { return some(n.Name) }).
+	Index("qos_policy", func(n *Network) []string { return some(string(n.QoSPolicyID)) }).
 	Unique("segment", func(n *Network) []string {
 		if n.Segment.Type == TypeLocal {
 			return nil

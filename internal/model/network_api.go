@@ -35,5 +35,7 @@ var Networks = resource.Define(NetworkTable, "network", "networks",
 		resource.CreateOnly, resource.Allocated, resource.Ext("network_availability_zone")),
 	resource.Attr("availability_zones", func(n *Network) *[]string { return &n.AvailabilityZones },
 		resource.List("list of strings", resource.AppendString[string]), resource.Presented, resource.Ext("network_availability_zone")),
+	resource.Attr("qos_policy_id", func(n *Network) *ID { return &n.QoSPolicyID }, idOrNull(),
+		resource.Writable, resource.Allocated, resource.RefTo("policy"), resource.Ext("qos")),
 	standard(func(n *Network) *Standard { return &n.Standard }),
 )

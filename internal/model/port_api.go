@@ -65,6 +65,12 @@ var Ports = resource.Define(PortTable, "port", "ports",
 		resource.List("list of {ip_address, hostname, fqdn}", appendDNSAssignment), resource.Presented, resource.Ext("dns-integration")),
 	resource.Attr("dns_domain", func(p *Port) *string { return &p.DNSDomain }, dnsDomain(),
 		resource.Writable, resource.Default(""), resource.Ext("dns-domain-ports")),
+	resource.Attr("qos_policy_id", func(p *Port) *ID { return &p.QoSPolicyID }, idOrNull(),
+		resource.Writable, resource.Default(ID("")), resource.RefTo("policy"), resource.Ext("qos")),
+	resource.Attr("qos_network_policy_id", func(p *Port) *ID { return &p.QoSNetworkPolicyID }, idOrNull(),
+		resource.Presented, resource.Ext("qos-port-network-policy")),
+	resource.Attr("trunk_details", func(p *Port) **TrunkDetails { return &p.TrunkDetails }, trunkDetails(),
+		resource.Presented, resource.Ext("trunk-details")),
 	standard(func(p *Port) *Standard { return &p.Standard }),
 )
 

@@ -21,6 +21,9 @@ func AllTables() []resource.AnyTable {
 		AddressGroupTable,
 		DefaultRuleTable,
 		SeedTable,
+		QoSPolicyTable,
+		TrunkTable,
+		TrunkStatusTable,
 	}
 }
 

@@ -50,6 +50,29 @@ func portDevice(prefix, id string) string {
 	return n
 }
 
+// Trunk ports.
+
+// TrunkBridge is the bridge that a trunk's guest is plugged into: "tbr-" and the first ten characters of the trunk's id.
+func TrunkBridge(trunkID string) string { return portDevice("tbr-", trunkID) }
+
+// The patch pairs of a trunk: the parent's between br-int (tpi-) and the trunk's bridge (tpt-), and each subport's (spi-, spt-), cut to
+// what the kernel takes.
+func TrunkParentInt(portID string) string { return device("tpi-", portID) }
+
+// TrunkParent is the parent's end on the trunk's bridge.
+func TrunkParent(portID string) string { return device("tpt-", portID) }
+
+// SubPortInt is a subport's end on br-int.
+func SubPortInt(portID string) string { return device("spi-", portID) }
+
+// SubPort is a subport's end on the trunk's bridge.
+func SubPort(portID string) string { return device("spt-", portID) }
+
+func device(prefix, id string) string {
+	n := prefix + id
+	return n[:min(len(n), maxDevice)]
+}
+
 // DHCPNamespace is the namespace of a network's DHCP, DNS and metadata service.
 func DHCPNamespace(networkID string) string { return "qdhcp-" + networkID }
 

@@ -80,6 +80,7 @@ func rebind(tx store.Tx, n *model.Network, p *model.Port, in *resource.Input[mod
 	}
 	if b.VIFType != model.VIFOVS {
 		bind(tx, n, &b)
+		trunkBridge(tx, p.ID, &b)
 	}
 	if moved {
 		forgetPlug(tx, p, b.Host)

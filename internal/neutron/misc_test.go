@@ -17,7 +17,7 @@ func TestQuotas(t *testing.T) {
 	e := newEnv(t)
 	n := must(e.network(alice, model.Network{}))(t)
 	with := func(network, port int) map[string]int {
-		return map[string]int{"network": network, "subnet": 100, "port": port, "security_group": 10, "security_group_rule": 100, "address_group": -1}
+		return map[string]int{"network": network, "subnet": 100, "port": port, "security_group": 10, "security_group_rule": 100, "address_group": -1, "trunk": -1}
 	}
 	get := func() map[string]int { return must(e.svc.QuotaOf(e.ctx, alice, alice.ProjectID))(t) }
 	if d := cmp.Diff(with(100, 500), get()); d != "" {
@@ -41,7 +41,7 @@ func TestQuotas(t *testing.T) {
 	usage := must(e.svc.QuotaUsage(e.ctx, alice, alice.ProjectID))(t)
 	if d := cmp.Diff(map[string]model.QuotaUsage{
 		"network": {Limit: 1, Used: 1}, "subnet": {Limit: 100}, "port": {Limit: 2, Used: 2},
-		"security_group": {Limit: 10, Used: 1}, "security_group_rule": {Limit: 100, Used: 4}, "address_group": {Limit: -1},
+		"security_group": {Limit: 10, Used: 1}, "security_group_rule": {Limit: 100, Used: 4}, "address_group": {Limit: -1}, "trunk": {Limit: -1},
 	}, usage); d != "" {
 		t.Error(d)
 	}

@@ -66,7 +66,7 @@ func (s *Service) createNetworks(
 			o.defaultGroup(tx, project)
 		}
 		for i, input := range in {
-			n, err := o.newNetwork(tx, &input.Value, projects[i])
+			n, err := o.newNetwork(tx, &input.Value, projects[i], input.Has("qos_policy_id"))
 			if err != nil {
 				return err
 			}
@@ -78,7 +78,7 @@ func (s *Service) createNetworks(
 	return presented(s, c, made, presentNetwork, err)
 }
 
-func (o *op) newNetwork(tx store.Tx, v *model.Network, project string) (*model.Network, error) {
+func (o *op) newNetwork(tx store.Tx, v *model.Network, project string, qos bool) (*model.Network, error) {
 	n := *v
 	o.fresh(&n.Standard, project)
 	if err := checkZoneHints(tx, n.AvailabilityZoneHints); err != nil {
@@ -92,8 +92,10 @@ func (o *op) newNetwork(tx store.Tx, v *model.Network, project string) (*model.N
 		return nil, err
 	}
 	n.Segment = seg
-	n.MTU, err = o.s.types.checkMTU(seg.Type, v.MTU)
-	return &n, err
+	if n.MTU, err = o.s.types.checkMTU(seg.Type, v.MTU); err != nil {
+		return nil, err
+	}
+	return &n, o.networkQoS(tx, &n, qos)
 }
 
 // checkDefaultExternal lets one external network at most be the default one.
@@ -179,6 +181,10 @@ func (o *op) changedNetwork(tx store.Tx, old *model.Network, in *resource.Input[
 		return nil, err
 	}
 	set(in.Has("port_security_enabled"), &n.PortSecurityEnabled, v.PortSecurityEnabled)
+	set(in.Has("qos_policy_id"), &n.QoSPolicyID, v.QoSPolicyID)
+	if err := o.takeQoS(tx, old.QoSPolicyID, n.QoSPolicyID); err != nil {
+		return nil, err
+	}
 	set(in.Has("dns_domain"), &n.DNSDomain, v.DNSDomain)
 	if in.Has("mtu") {
 		mtu, err := o.s.types.checkMTU(n.Segment.Type, v.MTU)

@@ -28,6 +28,10 @@ func (s *Service) presentPort(r store.Read, _ *identity.Caller, p *model.Port) *
 	shown := *p
 	shown.Status, _ = portStatus(r, p)
 	shown.DNSAssignment = s.dnsAssignment(p)
+	if n, ok := store.Get(r, model.NetworkTable, string(p.NetworkID)); ok {
+		shown.QoSNetworkPolicyID = n.QoSPolicyID
+	}
+	shown.TrunkDetails = trunkDetails(r, p.ID)
 	return &shown
 }
 
@@ -136,6 +140,9 @@ func (o *op) newPort(tx store.Tx, a *addressing, project string, in *resource.In
 	if p.DNSName, err = o.s.dnsName(p.DNSName); err != nil {
 		return nil, err
 	}
+	if err := o.takeQoS(tx, "", p.QoSPolicyID); err != nil {
+		return nil, err
+	}
 	if p.SecurityGroups, err = o.newPortGroups(tx, &p, in.Value.SecurityGroups); err != nil {
 		return nil, err
 	}
@@ -203,6 +210,7 @@ func (s *Service) updatePort(
 			return err
 		}
 		store.Put(tx, model.PortTable, out)
+		o.followParent(tx, out)
 		return nil
 	})
 	return one(s, c, out, s.presentPort, err)
@@ -232,6 +240,10 @@ func (o *op) changedPort(tx store.Tx, n *model.Network, old *model.Port, in *res
 	set(in.Has("device_owner"), &p.DeviceOwner, v.DeviceOwner)
 	set(in.Has("dns_domain"), &p.DNSDomain, v.DNSDomain)
 	set(in.Has("port_security_enabled"), &p.PortSecurityEnabled, v.PortSecurityEnabled)
+	set(in.Has("qos_policy_id"), &p.QoSPolicyID, v.QoSPolicyID)
+	if err := o.takeQoS(tx, old.QoSPolicyID, p.QoSPolicyID); err != nil {
+		return nil, err
+	}
 	if trusted(&p) {
 		p.PortSecurityEnabled = false
 	}
@@ -304,6 +316,9 @@ func (s *Service) deletePort(ctx context.Context, c *identity.Caller, id string,
 			return err
 		}
 		if err := matchRevision(&p.Standard, ifMatch); err != nil {
+			return err
+		}
+		if err := checkUntrunked(tx, p.ID); err != nil {
 			return err
 		}
 		removePort(tx, p)

@@ -18,6 +18,7 @@ const (
 	quotaSecurityGroup     = "security_group"
 	quotaSecurityGroupRule = "security_group_rule"
 	quotaAddressGroup      = "address_group"
+	quotaTrunk             = "trunk"
 )
 
 const (
@@ -33,6 +34,7 @@ const (
 func DefaultQuotas() map[string]int {
 	return map[string]int{
 		quotaNetwork: 100, quotaSubnet: 100, quotaPort: 500, quotaSecurityGroup: 10, quotaSecurityGroupRule: 100, quotaAddressGroup: -1,
+		quotaTrunk: -1,
 	}
 }
 
@@ -154,6 +156,8 @@ func usage(r store.Read, k quotaKey) int {
 		return store.Count(r, model.SecurityGroupRuleTable, "project", k.project)
 	case quotaAddressGroup:
 		return store.Count(r, model.AddressGroupTable, "project", k.project)
+	case quotaTrunk:
+		return store.Count(r, model.TrunkTable, "project", k.project)
 	}
 	return 0
 }
@@ -173,6 +177,8 @@ func guardUsage(tx store.Tx, k quotaKey) {
 		store.Guard(tx, model.SecurityGroupRuleTable, "project", k.project)
 	case quotaAddressGroup:
 		store.Guard(tx, model.AddressGroupTable, "project", k.project)
+	case quotaTrunk:
+		store.Guard(tx, model.TrunkTable, "project", k.project)
 	}
 }
 

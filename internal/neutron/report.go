@@ -52,6 +52,8 @@ func (s *Service) ApplyReports(ctx context.Context, host string, reports []nodes
 func applyReport(tx store.Tx, host string, rep *nodestate.Status) bool {
 	switch rep.Key.Kind {
 	case nodestate.KindPort, nodestate.KindDHCPHost:
+	case nodestate.KindTrunk:
+		return applyTrunkReport(tx, host, rep)
 	default:
 		return true // what else there is has no status in the API
 	}

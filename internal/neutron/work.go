@@ -209,10 +209,9 @@ func (s *Service) bindWaiting(ctx context.Context, host string) error {
 	if !ok || !serving(s.st.Snapshot(), host, ovsBinary) {
 		return nil
 	}
-	details := vifDetails(node)
 	var ids []model.ID
 	for p := range store.Find(s.st.Snapshot(), model.PortTable, "host", host) {
-		if !p.Bound() || !reflect.DeepEqual(p.Binding.VIFDetails, details) {
+		if !p.Bound() || !reflect.DeepEqual(p.Binding.VIFDetails, plugDetails(s.st.Snapshot(), node, p.ID)) {
 			ids = append(ids, p.ID)
 		}
 	}
@@ -238,7 +237,7 @@ func (o *op) bindPort(tx store.Tx, id model.ID, host string) {
 	}
 	next := *p
 	if node, ok := store.Get(tx, model.NodeTable, host); ok && p.Bound() {
-		if next.Binding.VIFDetails = vifDetails(node); !reflect.DeepEqual(next.Binding, p.Binding) {
+		if next.Binding.VIFDetails = plugDetails(tx, node, id); !reflect.DeepEqual(next.Binding, p.Binding) {
 			o.touch(&next.Standard)
 			store.Put(tx, model.PortTable, &next)
 		}
@@ -251,6 +250,7 @@ func (o *op) bindPort(tx store.Tx, id model.ID, host string) {
 	if bind(tx, n, &next.Binding); next.Binding.VIFType == p.Binding.VIFType {
 		return
 	}
+	trunkBridge(tx, id, &next.Binding)
 	o.touch(&next.Standard)
 	store.Put(tx, model.PortTable, &next)
 }

@@ -259,6 +259,7 @@ func (s *server) services() api.Services {
 		Networks: s.rules.Networks(), Subnets: s.rules.Subnets(), Ports: s.rules.Ports(), Agents: s.rules.Agents(),
 		SecurityGroups: s.rules.SecurityGroups(), SecurityGroupRules: s.rules.SecurityGroupRules(),
 		AddressGroups: s.rules.AddressGroups(), DefaultRules: s.rules.DefaultRules(), Addresses: s.rules,
+		QoSPolicies: s.rules.QoSPolicies(), QoSRules: s.rules, Trunks: s.rules.Trunks(), SubPorts: s.rules,
 		Tags: s.rules, Quotas: s.rules, DHCP: s.rules, Bindings: s.rules, IPAvailability: s.rules, Zones: s.rules,
 	}
 }
