@@ -52,7 +52,7 @@ func (w world) step(*rapid.T) {
 }
 
 func (w world) op() func(store.Tx) {
-	switch w.pick("table", 14) {
+	switch w.pick("table", 17) {
 	case 0:
 		return w.network()
 	case 1:
@@ -69,6 +69,10 @@ func (w world) op() func(store.Tx) {
 		return w.rule()
 	case 8:
 		return w.addressGroup()
+	case 9:
+		return w.policy()
+	case 10, 11:
+		return w.trunk()
 	default:
 		return w.port()
 	}
@@ -86,7 +90,7 @@ func (w world) network() func(store.Tx) {
 	typ := []string{model.TypeVXLAN, model.TypeGRE, model.TypeLocal}[w.pick("type", 3)]
 	return change(w, model.NetworkTable, &model.Network{
 		Standard: model.Standard{ID: netID(n)}, Name: fmt.Sprint("n", w.pick("name", 2)), AdminStateUp: w.pick("up", 4) > 0,
-		MTU: 1450, Segment: model.Segment{Type: typ, SegmentationID: uint32(n + 1)},
+		MTU: 1450, Segment: model.Segment{Type: typ, SegmentationID: uint32(n + 1)}, QoSPolicyID: w.policyID(),
 	})
 }
 
@@ -125,7 +129,7 @@ func (w world) port() func(store.Tx) {
 	owner := []string{"", "compute:nova", model.OwnerDHCP, "network:router_interface", "network:floatingip"}[w.pick("owner", 5)]
 	p := &model.Port{
 		Standard: model.Standard{ID: portID(n), ProjectID: "p"}, NetworkID: netID(s % 3), AdminStateUp: w.pick("up", 4) > 0,
-		MAC: model.MAC{2, 0, 0, 0, 0, byte(n)}, DeviceOwner: owner, Name: []string{"", "x"}[w.pick("name", 2)],
+		MAC: model.MAC{2, 0, 0, 0, 0, byte(n)}, DeviceOwner: owner, Name: []string{"", "x"}[w.pick("name", 2)], QoSPolicyID: w.policyID(),
 	}
 	ip := 10 + n
 	if w.pick("gateway", 4) == 0 {
@@ -178,6 +182,31 @@ func (w world) addressGroup() func(store.Tx) {
 		g.Addresses = append(g.Addresses, netip.PrefixFrom(address(n, 0), 24))
 	}
 	return change(w, model.AddressGroupTable, g)
+}
+
+func (w world) policyID() model.ID { return []model.ID{"", "policy0", "policy1"}[w.pick("policy", 3)] }
+
+func (w world) policy() func(store.Tx) {
+	p := &model.QoSPolicy{Standard: model.Standard{ID: []model.ID{"policy0", "policy1"}[w.pick("policy", 2)]}}
+	for i, r := range []model.QoSRule{
+		{Type: model.QoSBandwidthLimit, Direction: model.DirectionEgress, MaxKbps: 100 * w.pick("egress", 2), MaxBurstKbps: 7},
+		{Type: model.QoSBandwidthLimit, Direction: model.DirectionIngress, MaxKbps: 200}, {Type: model.QoSDSCPMarking, DSCPMark: 8},
+	} {
+		if w.flip("rule") {
+			r.ID = model.ID(fmt.Sprint("qos", i))
+			p.Rules = append(p.Rules, r)
+		}
+	}
+	return change(w, model.QoSPolicyTable, p)
+}
+
+func (w world) trunk() func(store.Tx) {
+	n := w.pick("trunk", 2)
+	t := &model.Trunk{Standard: model.Standard{ID: model.ID(fmt.Sprint("trunk", n))}, AdminStateUp: w.flip("up"), PortID: portID(4*n + w.pick("parent", 2))}
+	for i := range w.pick("subports", 3) {
+		t.SubPorts = append(t.SubPorts, model.SubPort{PortID: portID(4*n + 2 + i), SegmentationType: model.SegmentationVLAN, SegmentationID: 20 - i})
+	}
+	return change(w, model.TrunkTable, t)
 }
 
 func groupID(n int) model.ID        { return model.ID(fmt.Sprint("group", n)) }
@@ -284,6 +313,8 @@ func clearAll(t *rapid.T, st *store.Store) {
 		wipe(tx, model.SecurityGroupTable)
 		wipe(tx, model.SecurityGroupRuleTable)
 		wipe(tx, model.AddressGroupTable)
+		wipe(tx, model.QoSPolicyTable)
+		wipe(tx, model.TrunkTable)
 		return nil
 	})
 	if err != nil {
