@@ -53,8 +53,20 @@ func (d *Driver) Apply(ctx context.Context, p Plan) (cfg int, err error) {
 	for _, name := range slices.Sorted(maps.Keys(p.Tags)) {
 		t.tag(name, p.Tags[name])
 	}
+	for _, name := range slices.Sorted(maps.Keys(p.Limits)) {
+		t.limit(name, p.Limits[name])
+	}
+	for _, name := range p.Claim {
+		t.claim(name)
+	}
 	for _, name := range p.Remove {
 		t.remove(name)
+	}
+	for _, name := range p.Raze {
+		t.removeBridge(name)
+	}
+	if p.Sweep {
+		t.sweep()
 	}
 	if t.err != nil {
 		return 0, t.err
