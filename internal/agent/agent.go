@@ -78,6 +78,7 @@ type agent struct {
 	bridges    []ovsdb.Bridge
 	ports      map[string]ovsdb.Port
 	tags       map[string]ovsdb.Tagging
+	limits     map[string]ovsdb.Limits // of devices of which it is known what they are limited to
 	dirtyPorts map[string]bool
 	dropped    map[string]bool // ports of ours wanted earlier in this process
 	released   bool            // ports of ours that nobody wants may go
@@ -97,6 +98,7 @@ type agent struct {
 	plugs     map[string]string // port id → baryon-plug last read
 	devices   map[string]string // port id → device
 	claims    map[string]string // device → port id
+	guests    map[string]string // device on the bridge of a trunk → port id
 	changed   map[string]bool   // devices that were wired for another port than they claim
 	hushed    map[string]bool   // devices whose IPv6 has been switched off
 
@@ -134,7 +136,7 @@ func newAgent(ctx context.Context, cfg Config) (*agent, error) {
 		inbox:     make(chan nodestate.Update, inboxSize),
 		tracker:   reconcile.NewTracker[nodestate.Key, nodestate.State](),
 		revisions: map[nodestate.Key]int64{}, owners: map[uint64]nodestate.Key{},
-		ports: map[string]ovsdb.Port{}, tags: map[string]ovsdb.Tagging{}, dirtyPorts: map[string]bool{}, dropped: map[string]bool{},
+		ports: map[string]ovsdb.Port{}, tags: map[string]ovsdb.Tagging{}, limits: map[string]ovsdb.Limits{}, guests: map[string]string{}, dirtyPorts: map[string]bool{}, dropped: map[string]bool{},
 		br: map[string]*bridge{}, verdicts: map[nodestate.Key]l2.Verdict{}, unsettled: map[nodestate.Key]bool{},
 		refused: map[string]string{}, plugs: map[string]string{}, devices: map[string]string{}, claims: map[string]string{},
 		changed: map[string]bool{}, hushed: map[string]bool{},

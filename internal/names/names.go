@@ -50,13 +50,16 @@ func portDevice(prefix, id string) string {
 	return n
 }
 
-// Trunk ports.
+// Trunk ports: a bridge per trunk, and a pair of patch ports between it and br-int for the parent and for each subport, whose names are cut
+// to what the kernel takes.
+
+// TrunkPrefix begins the name of every bridge of a trunk.
+const TrunkPrefix = "tbr-"
 
 // TrunkBridge is the bridge that a trunk's guest is plugged into: "tbr-" and the first ten characters of the trunk's id.
-func TrunkBridge(trunkID string) string { return portDevice("tbr-", trunkID) }
+func TrunkBridge(trunkID string) string { return portDevice(TrunkPrefix, trunkID) }
 
-// The patch pairs of a trunk: the parent's between br-int (tpi-) and the trunk's bridge (tpt-), and each subport's (spi-, spt-), cut to
-// what the kernel takes.
+// TrunkParentInt is the parent's end on br-int.
 func TrunkParentInt(portID string) string { return device("tpi-", portID) }
 
 // TrunkParent is the parent's end on the trunk's bridge.

@@ -142,10 +142,16 @@ func ownBridge(r store.Read, port model.ID) string {
 // plugDetails are the vif_details of a port on a node.
 func plugDetails(r store.Read, node *model.Node, port model.ID) map[string]any {
 	details := vifDetails(node)
-	if b := ownBridge(r, port); b != "" {
-		details["bridge_name"] = b
-	}
+	intoTrunk(details, ownBridge(r, port))
 	return details
+}
+
+// intoTrunk changes the vif_details of a trunk's parent: the guest is plugged into the trunk's bridge, and without a Linux bridge in between,
+// since what a trunk carries is filtered at br-int, whichever the firewall driver.
+func intoTrunk(details map[string]any, bridge string) {
+	if bridge != "" {
+		details["bridge_name"], details["ovs_hybrid_plug"] = bridge, false
+	}
 }
 
 // trunkBridge completes a binding just made of a port: the guest of a trunk's parent is plugged into the trunk's bridge.
@@ -155,7 +161,7 @@ func trunkBridge(r store.Read, port model.ID, b *model.Binding) {
 		return
 	}
 	b.VIFDetails = maps.Clone(b.VIFDetails)
-	b.VIFDetails["bridge_name"] = name
+	intoTrunk(b.VIFDetails, name)
 }
 
 // trunkDetails is the trunk whose parent a port is, nil if it is none's.

@@ -30,6 +30,8 @@ Where it differs from Neutron, and why:
 - **Cookies are made from rule and owner**, not drawn at random at each start: a restarted agent finds its own flows equal and writes
   nothing, and leftovers are recognised by the mark.
 
+- **Limits and DSCP marks** are one pass at the top of table 0: a port's packets go through its meter (number 65536 + P), are marked, and come
+  back with reg2=1. docs/qos-trunk.md says where the kernel limits instead.
 - **The firewall's tables** (60, 71–73, 81–82, 91–94) are used on nodes whose firewall driver is openvswitch, in place of 24 and 25;
   docs/firewall.md says how they differ from Neutron's.
 

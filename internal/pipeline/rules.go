@@ -91,5 +91,6 @@ func Rules() []*Rule {
 		ARPAnswer, ARPReplyMiss,
 		UnicastPeer, LearnedUnicast, UnicastMiss,
 		FloodNetwork, FloodMiss,
+		QoSMark, QoSLimit,
 	}, firewallRules()...)
 }

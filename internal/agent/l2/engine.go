@@ -21,6 +21,13 @@ type Engine struct {
 
 	tunnelNames map[string]tunnel
 
+	trunkOf map[string]set[string]     // port id -> ids of the trunks that it is part of (one, but for moments)
+	patches map[string]map[string]bool // trunk id -> its patch ports, and which of them are on its own bridge
+	said    map[string]Verdict         // on ports
+	limited map[string]ovsdb.Limits    // by device
+	meters  *meterBook                 // of br-int
+
+	dirtyTrunks  set[string]
 	dirtyNets    set[string]
 	dirtyPorts   set[string]
 	dirtyFlood   set[string]
@@ -54,17 +61,19 @@ func (s set[K]) contains(k K) bool { _, ok := s[k]; return ok }
 // Delta is what has changed in the wanted state.  A nil value means: wanted no more.
 type Delta struct {
 	Int, Tun map[openflow.FlowKey]*openflow.Flow
-	Ports    map[string]*ovsdb.Port    // ports of ours
-	Tags     map[string]*ovsdb.Tagging // of devices on br-int
-	Forget   []openflow.FlowMod        // learned flows on br-tun that must go
-	Verdicts map[nodestate.Key]Verdict // of the records that were looked at
-	Places   map[string]*Place         // of ports, by id: where they are switched now
-	VLANs    bool                      // the local VLANs have changed
+	Ports    map[string]*ovsdb.Port           // ports of ours
+	Tags     map[string]*ovsdb.Tagging        // of devices on br-int
+	Forget   []openflow.FlowMod               // learned flows on br-tun that must go
+	Verdicts map[nodestate.Key]Verdict        // of the records that were looked at
+	Limits   map[string]*ovsdb.Limits         // of devices on br-int
+	Meters   map[uint32]*openflow.MeterConfig // of br-int, by number
+	Places   map[string]*Place                // of ports, by id: where they are switched now
+	VLANs    bool                             // the local VLANs have changed
 }
 
 func newDelta() Delta {
 	return Delta{Ports: map[string]*ovsdb.Port{}, Tags: map[string]*ovsdb.Tagging{}, Verdicts: map[nodestate.Key]Verdict{},
-		Places: map[string]*Place{}}
+		Places: map[string]*Place{}, Limits: map[string]*ovsdb.Limits{}}
 }
 
 // New makes an engine for a node that knows nothing yet.
@@ -74,8 +83,9 @@ func newEngine(s *State) *Engine {
 	return &Engine{
 		s: s, int: newBook(), tun: newBook(), vlans: newVLANs(), nets: map[string]*network{},
 		ports: map[string]map[string]struct{}{}, tunnels: map[tunnel]*tunnelState{}, using: map[nodestate.Key]tunnel{},
-		tunnelNames: map[string]tunnel{},
-		dirtyNets:   set[string]{}, dirtyPorts: set[string]{}, dirtyFlood: set[string]{}, dirtyPeers: set[nodestate.Key]{},
+		tunnelNames: map[string]tunnel{}, trunkOf: map[string]set[string]{}, patches: map[string]map[string]bool{}, said: map[string]Verdict{},
+		limited: map[string]ovsdb.Limits{}, meters: newMeterBook(), dirtyTrunks: set[string]{},
+		dirtyNets: set[string]{}, dirtyPorts: set[string]{}, dirtyFlood: set[string]{}, dirtyPeers: set[nodestate.Key]{},
 		dirtyTunnels: set[tunnel]{}, dirtyStatic: true, gone: map[string]struct{}{}, places: map[string]Place{}, out: newDelta(),
 	}
 }
@@ -128,6 +138,9 @@ func (e *Engine) Record(r nodestate.Record) {
 		e.network(r.NetworkID).ports.add(r.ID)
 		e.dirtyPorts.add(r.ID)
 		e.dirtyNets.add(r.NetworkID)
+		e.touchTrunkOf(r.ID)
+	case *nodestate.Trunk:
+		e.trunkRecord(r.ID, r)
 	case *nodestate.Peers:
 		k := r.Key()
 		e.s.Peers[k] = r
@@ -151,6 +164,12 @@ func (e *Engine) Forget(k nodestate.Key) {
 			delete(e.network(r.NetworkID).ports, k.ID)
 			e.dirtyPorts.add(k.ID)
 			e.dirtyNets.add(r.NetworkID)
+			delete(e.said, k.ID)
+			e.touchTrunkOf(k.ID)
+		}
+	case nodestate.KindTrunk:
+		if e.s.Trunks[k.ID] != nil {
+			e.trunkRecord(k.ID, nil)
 		}
 	case nodestate.KindPeers:
 		if r := e.s.Peers[k]; r != nil {
@@ -201,8 +220,10 @@ func (e *Engine) Device(d Device) {
 	}
 	e.ports[d.IfaceID][d.Name] = struct{}{}
 	delete(e.gone, d.Name)
+	e.touchTrunkOf(d.IfaceID)
 	// A new tag alone decides something only for a device whose wiring depends on what it had.
-	if had && old.IfaceID == d.IfaceID && old.OFPort == d.OFPort && old.Error == d.Error && e.s.Confirmed && !e.isService(d.IfaceID) {
+	if had && old.IfaceID == d.IfaceID && old.OFPort == d.OFPort && old.Error == d.Error &&
+		old.Metered == d.Metered && old.Shaped == d.Shaped && e.s.Confirmed && !e.isService(d.IfaceID) {
 		return
 	}
 	e.touchPort(d.IfaceID)
@@ -219,6 +240,7 @@ func (e *Engine) touchPort(id string) {
 
 func (e *Engine) unclaim(d Device) {
 	delete(e.ports[d.IfaceID], d.Name)
+	e.touchTrunkOf(d.IfaceID)
 	if len(e.ports[d.IfaceID]) == 0 {
 		delete(e.ports, d.IfaceID)
 	}

@@ -28,9 +28,16 @@ func (e *Engine) Flush() Delta {
 	for name := range e.gone {
 		e.int.set(deviceOwner(name), nil)
 		e.out.Tags[name] = nil
+		e.unlimit(name, false)
 	}
 	for id := range e.dirtyPorts {
 		e.wire(id)
+	}
+	for id := range e.dirtyTrunks {
+		e.unpatch(id)
+	}
+	for id := range e.dirtyTrunks {
+		e.trunk(id)
 	}
 	for k := range e.dirtyPeers {
 		e.peers(k)
@@ -44,11 +51,12 @@ func (e *Engine) Flush() Delta {
 	}
 	clear(e.gone)
 	clear(e.dirtyPorts)
+	clear(e.dirtyTrunks)
 	clear(e.dirtyPeers)
 	clear(e.dirtyTunnels)
 	clear(e.dirtyFlood)
 	out := e.out
-	out.Int, out.Tun = e.int.take(), e.tun.take()
+	out.Int, out.Tun, out.Meters = e.int.take(), e.tun.take(), e.meters.take()
 	e.out = newDelta()
 	return out
 }
@@ -149,7 +157,7 @@ func (e *Engine) wire(id string) {
 	var at Place
 	defer func() { e.place(id, at) }()
 	if rec != nil && chosen == "" {
-		e.out.Verdicts[rec.Key()] = Verdict{nodestate.Absent, "no device with this iface-id is plugged"}
+		e.say(id, Verdict{nodestate.Absent, "no device with this iface-id is plugged"})
 	}
 	for name := range devices {
 		d := e.s.Devices[name]
@@ -162,7 +170,9 @@ func (e *Engine) wire(id string) {
 		case name != chosen:
 			e.kill(d, rec.Key().String())
 		default:
-			e.out.Verdicts[rec.Key()], at = e.wireDevice(rec, d)
+			var v Verdict
+			v, at = e.wireDevice(rec, d)
+			e.say(id, v)
 		}
 	}
 }
@@ -221,6 +231,7 @@ func (e *Engine) wireDevice(rec *nodestate.Port, d Device) (Verdict, Place) {
 	e.out.Tags[d.Name] = liveTag(netRec, vlan)
 	if d.OFPort <= 0 {
 		e.int.set(deviceOwner(d.Name), nil)
+		e.unlimit(d.Name, false)
 		if d.OFPort < 0 || d.Error != "" {
 			return Verdict{nodestate.Failed, "Open vSwitch cannot open " + d.Name + ": " + d.Error}, Place{}
 		}
@@ -228,9 +239,9 @@ func (e *Engine) wireDevice(rec *nodestate.Port, d Device) (Verdict, Place) {
 	}
 	if e.s.Node.Filtered {
 		enter := pipeline.PortEnter.Flow(owner, openflow.MatchOf(openflow.InPort(uint32(d.OFPort)), openflow.NoVLAN()), to(pipeline.Switch))
-		e.int.set(deviceOwner(d.Name), []openflow.Flow{enter})
+		e.int.set(deviceOwner(d.Name), append(e.limit(rec, d), enter))
 	} else {
-		e.int.set(deviceOwner(d.Name), portFlows(rec, d.OFPort))
+		e.int.set(deviceOwner(d.Name), append(e.limit(rec, d), portFlows(rec, d.OFPort)...))
 	}
 	return Verdict{State: nodestate.Done}, Place{d.Name, d.OFPort, vlan}
 }
@@ -252,12 +263,14 @@ func (e *Engine) place(id string, at Place) {
 
 // leave wants nothing of a device: what it has stays.
 func (e *Engine) leave(d Device) {
+	e.unlimit(d.Name, false)
 	e.int.set(deviceOwner(d.Name), nil)
 	e.out.Tags[d.Name] = nil
 }
 
 // kill puts a device on the dead VLAN and takes nothing from it.
 func (e *Engine) kill(d Device, owner string) {
+	e.unlimit(d.Name, true)
 	e.out.Tags[d.Name] = &ovsdb.Tagging{Tag: ovsdb.DeadTag}
 	var flows []openflow.Flow
 	if d.OFPort > 0 {

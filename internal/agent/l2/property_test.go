@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"baryon/internal/names"
 	"baryon/internal/nodestate"
 )
 
@@ -33,10 +34,31 @@ func TestIncrementsEqualWant(t *testing.T) {
 					ID: fmt.Sprintf("port%d", n), NetworkID: id("net", 3), MAC: nodestate.MAC{2, 0, 0, 0, 0, byte(n)},
 					AdminUp: rapid.Bool().Draw(t, "up"), PortSecurity: rapid.Bool().Draw(t, "security"),
 					Addresses: []nodestate.Address{{Prefix: netip.MustParsePrefix(fmt.Sprintf("10.0.0.%d/24", n))}},
+					QoS: nodestate.QoS{Egress: nodestate.Rate{Kbps: rapid.IntRange(0, 2).Draw(t, "egress")},
+						Ingress: nodestate.Rate{Kbps: rapid.IntRange(0, 1).Draw(t, "ingress"), Burst: 5}, Marked: rapid.Bool().Draw(t, "marked"), DSCP: 8},
 				}
 				live[r.Key()] = true
 				e.Record(r)
 			},
+			"trunk": func(t *rapid.T) {
+				r := &nodestate.Trunk{ID: id("trunk", 2), PortID: id("port", 2), AdminUp: true}
+				for tag := range rapid.IntRange(0, 2).Draw(t, "subports") {
+					r.SubPorts = append(r.SubPorts, nodestate.SubPort{PortID: fmt.Sprintf("port%d", 3+tag), Tag: uint16(10 + tag)})
+				}
+				for other := range live { // a port is part of one trunk: the store sees to that
+					if other.Kind == nodestate.KindTrunk && other != r.Key() {
+						e.Forget(other)
+						delete(live, other)
+						delete(w.Verdicts, other)
+					}
+				}
+				live[r.Key()] = true
+				e.Record(r)
+			},
+			"guest": func(t *rapid.T) {
+				e.Guest(id("dev", 4), Guest{IfaceID: id("port", 3), Bridge: names.TrunkBridge(id("trunk", 2))})
+			},
+			"noguest": func(t *rapid.T) { e.NoGuest(id("dev", 4)) },
 			"peers": func(t *rapid.T) {
 				n := rapid.IntRange(1, 3).Draw(t, "host")
 				r := &nodestate.Peers{
@@ -57,10 +79,20 @@ func TestIncrementsEqualWant(t *testing.T) {
 					}
 				}
 			},
+			"patch port": func(t *rapid.T) {
+				n := rapid.IntRange(1, 4).Draw(t, "n")
+				port := fmt.Sprintf("port%d", n)
+				name := names.SubPortInt(port)
+				if rapid.Bool().Draw(t, "parent") {
+					name = names.TrunkParentInt(port)
+				}
+				e.Device(Device{Name: name, IfaceID: port, OFPort: rapid.IntRange(0, 6).Draw(t, "ofport"), Tag: -1, Metered: true})
+			},
 			"device": func(t *rapid.T) {
 				e.Device(Device{
 					Name: id("dev", 4), IfaceID: id("port", 5), OFPort: rapid.IntRange(-1, 5).Draw(t, "ofport"),
 					Tag: rapid.IntRange(-1, 1).Draw(t, "tag"), Changed: rapid.Bool().Draw(t, "changed"),
+					Metered: rapid.Bool().Draw(t, "metered"), Shaped: rapid.Bool().Draw(t, "shaped"),
 				})
 			},
 			"unplug": func(t *rapid.T) { e.Unplug(id("dev", 4)) },
@@ -96,6 +128,12 @@ func TestIncrementsEqualWant(t *testing.T) {
 		}
 		if diff := cmp.Diff(full.Places, w.Places); diff != "" {
 			t.Fatalf("places of ports: %s", diff)
+		}
+		if diff := cmp.Diff(full.Limits, w.Limits); diff != "" {
+			t.Fatalf("limits: %s", diff)
+		}
+		if diff := cmp.Diff(full.Meters, w.Meters); diff != "" {
+			t.Fatalf("meters: %s", diff)
 		}
 		if diff := cmp.Diff(full.VLANs, w.VLANs); diff != "" {
 			t.Fatalf("local VLANs: %s", diff)

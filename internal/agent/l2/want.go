@@ -16,6 +16,8 @@ type Wanted struct {
 	Verdicts map[nodestate.Key]Verdict
 	VLANs    map[Segment]uint16
 	Places   map[string]Place
+	Limits   map[string]ovsdb.Limits
+	Meters   map[uint32]openflow.MeterConfig
 }
 
 // Want computes everything from a state at once.  It is the oracle for Engine's increments.
@@ -32,6 +34,12 @@ func Want(s *State) Wanted {
 	}
 	for _, r := range s.Peers {
 		e.Record(r)
+	}
+	for _, r := range s.Trunks {
+		e.Record(r)
+	}
+	for device, g := range s.Guests {
+		e.Guest(device, g)
 	}
 	for id, why := range s.Held {
 		e.Hold(id, why)
@@ -59,7 +67,7 @@ func NewWanted() Wanted {
 		Int: map[openflow.FlowKey]openflow.Flow{}, Tun: map[openflow.FlowKey]openflow.Flow{},
 		Ports: map[string]ovsdb.Port{}, Tags: map[string]ovsdb.Tagging{},
 		Verdicts: map[nodestate.Key]Verdict{}, VLANs: map[Segment]uint16{},
-		Places: map[string]Place{},
+		Places: map[string]Place{}, Limits: map[string]ovsdb.Limits{}, Meters: map[uint32]openflow.MeterConfig{},
 	}
 }
 
@@ -70,6 +78,8 @@ func (w *Wanted) Apply(d Delta) {
 	carry(w.Ports, d.Ports)
 	carry(w.Tags, d.Tags)
 	carry(w.Places, d.Places)
+	carry(w.Limits, d.Limits)
+	carry(w.Meters, d.Meters)
 	for k, v := range d.Verdicts {
 		w.Verdicts[k] = v
 	}

@@ -43,7 +43,7 @@ func (d *Driver) Apply(ctx context.Context, p Plan) (cfg int, err error) {
 	if c == nil || d.pic.root == nil {
 		return 0, ErrNotConnected
 	}
-	t := &transaction{pic: &d.pic}
+	t := &transaction{pic: &d.pic, tags: p.Tags}
 	for _, b := range p.Bridges {
 		t.bridge(b)
 	}
@@ -94,6 +94,7 @@ type transaction struct {
 	pic   *picture
 	ops   []rfc7047.Operation
 	named int
+	tags  map[string]Tagging
 	fresh map[string]string // bridges made in this transaction: name -> named uuid
 	err   error             // why the plan cannot be carried out
 }
@@ -359,7 +360,9 @@ func (t *transaction) newPort(p Port) {
 	prow := rfc7047.Row{
 		"name": p.Name, "interfaces": setOf(iface), "external_ids": mapOf(map[string]string{OwnerKey: OwnerValue}),
 	}
-	if p.Dead {
+	if tag, ok := t.tags[p.Name]; ok {
+		tag.first(prow)
+	} else if p.Dead {
 		prow["tag"], prow["vlan_mode"], prow["trunks"] = DeadTag, "trunk", setOf(DeadTag)
 	}
 	port := t.insert(tablePort, prow)
@@ -374,6 +377,17 @@ func (t *transaction) newPort(p Port) {
 		return
 	}
 	t.mutate(tableBridge, name, m) // made in this transaction, found by its name
+}
+
+// first fills in the row of a new port.
+func (g Tagging) first(row rfc7047.Row) {
+	if g.Tag != NoTag {
+		row["tag"] = g.Tag
+	}
+	if g.Mode != "" {
+		row["vlan_mode"] = g.Mode
+	}
+	row["trunks"], row["other_config"] = setOf(g.Trunks...), mapOf(g.OtherConfig)
 }
 
 func (t *transaction) tag(name string, want Tagging) {

@@ -235,6 +235,7 @@ func (d *Driver) Bridge(name string) (BridgeView, bool) {
 	}
 	v := BridgeView{
 		Name: name, DatapathType: r.DatapathType, FailMode: value(r.FailMode), Protocols: r.Protocols, OtherConfig: r.OtherConfig,
+		Ours: r.ExternalIDs[OwnerKey] == OwnerValue,
 	}
 	for _, id := range r.Controller {
 		if c := d.pic.controllers[id]; c != nil && c.IsConnected {

@@ -117,6 +117,7 @@ type BridgeView struct {
 	FailMode     string
 	Protocols    []string
 	OtherConfig  map[string]string
+	Ours         bool // carries our mark
 	Connected    bool // the wanted controller is connected
 }
 
@@ -124,7 +125,7 @@ type BridgeView struct {
 type Plan struct {
 	Bridges []Bridge
 	Ports   []Port             // added, or changed where they are
-	Tags    map[string]Tagging // by port name; ports that are not there are skipped
+	Tags    map[string]Tagging // by port name, new ones included; ports that are not there are skipped
 	Remove  []string           // ports of ours
 	Limits  map[string]Limits  // by port name; ports that are not there are skipped
 	Claim   []string           // bridges that others made for us and that are ours from now on
