@@ -35,6 +35,9 @@ Where it differs from Neutron, and why:
 - **The firewall's tables** (60, 71–73, 81–82, 91–94) are used on nodes whose firewall driver is openvswitch, in place of 24 and 25;
   docs/firewall.md says how they differ from Neutron's.
 
+- **The tables of br-ex** are those of every provider bridge. Tables 1 to 3 are used on nodes that host distributed routers; on the others table 0
+  translates by itself.
+
 Letters: P a port's OpenFlow number, T a tunnel port's, V a local VLAN, S a segment id, A an address or prefix, M a MAC.
 `
 

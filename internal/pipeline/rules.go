@@ -1,5 +1,7 @@
 package pipeline
 
+import "slices"
+
 // Rules of br-int.
 var (
 	DeadVLAN = &Rule{0x01, Classify, 65535, "dl_vlan=4095", "drop",
@@ -92,5 +94,5 @@ func Rules() []*Rule {
 		UnicastPeer, LearnedUnicast, UnicastMiss,
 		FloodNetwork, FloodMiss,
 		QoSMark, QoSLimit,
-	}, firewallRules()...)
+	}, slices.Concat(firewallRules(), providerRules())...)
 }

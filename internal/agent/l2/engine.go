@@ -12,6 +12,8 @@ type Engine struct {
 	s   *State
 	int *book // flows of br-int
 	tun *book // flows of br-tun
+	// prov are those of the provider bridges.
+	prov map[string]*book
 
 	vlans   *vlans
 	nets    map[string]*network
@@ -33,6 +35,7 @@ type Engine struct {
 	dirtyFlood   set[string]
 	dirtyPeers   set[nodestate.Key]
 	dirtyTunnels set[tunnel]
+	dirtyBridges set[string]
 	dirtyStatic  bool
 	gone         map[string]struct{} // devices whose tag is wanted no more
 	places       map[string]Place    // of the wired ports, by port id
@@ -44,6 +47,7 @@ type network struct {
 	ports   set[string]        // port records in it
 	peers   set[nodestate.Key] // peers records of it
 	segment Segment            // whose VLAN it has
+	carried nodestate.Segment  // the same on the wire, with its physical network
 	vlan    uint16             // 0: none
 }
 
@@ -61,14 +65,16 @@ func (s set[K]) contains(k K) bool { _, ok := s[k]; return ok }
 // Delta is what has changed in the wanted state.  A nil value means: wanted no more.
 type Delta struct {
 	Int, Tun map[openflow.FlowKey]*openflow.Flow
-	Ports    map[string]*ovsdb.Port           // ports of ours
-	Tags     map[string]*ovsdb.Tagging        // of devices on br-int
-	Forget   []openflow.FlowMod               // learned flows on br-tun that must go
-	Verdicts map[nodestate.Key]Verdict        // of the records that were looked at
-	Limits   map[string]*ovsdb.Limits         // of devices on br-int
-	Meters   map[uint32]*openflow.MeterConfig // of br-int, by number
-	Places   map[string]*Place                // of ports, by id: where they are switched now
-	VLANs    bool                             // the local VLANs have changed
+	Provider map[string]map[openflow.FlowKey]*openflow.Flow // by provider bridge
+	NoBridge []string                                       // bridges that carry no physical network any more; those in Provider, too, do so anew
+	Ports    map[string]*ovsdb.Port                         // ports of ours
+	Tags     map[string]*ovsdb.Tagging                      // of devices on br-int
+	Forget   []openflow.FlowMod                             // learned flows on br-tun that must go
+	Verdicts map[nodestate.Key]Verdict                      // of the records that were looked at
+	Limits   map[string]*ovsdb.Limits                       // of devices on br-int
+	Meters   map[uint32]*openflow.MeterConfig               // of br-int, by number
+	Places   map[string]*Place                              // of ports, by id: where they are switched now
+	VLANs    bool                                           // the local VLANs have changed
 }
 
 func newDelta() Delta {
@@ -81,7 +87,7 @@ func New(n Node) *Engine { return newEngine(NewState(n)) }
 
 func newEngine(s *State) *Engine {
 	return &Engine{
-		s: s, int: newBook(), tun: newBook(), vlans: newVLANs(), nets: map[string]*network{},
+		s: s, int: newBook(), tun: newBook(), prov: map[string]*book{}, dirtyBridges: set[string]{}, vlans: newVLANs(), nets: map[string]*network{},
 		ports: map[string]map[string]struct{}{}, tunnels: map[tunnel]*tunnelState{}, using: map[nodestate.Key]tunnel{},
 		tunnelNames: map[string]tunnel{}, trunkOf: map[string]set[string]{}, patches: map[string]map[string]bool{}, said: map[string]Verdict{},
 		limited: map[string]ovsdb.Limits{}, meters: newMeterBook(), dirtyTrunks: set[string]{},

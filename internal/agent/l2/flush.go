@@ -1,7 +1,6 @@
 package l2
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -24,6 +23,9 @@ func (e *Engine) Flush() Delta {
 		e.dirtyStatic = false
 		e.int.set("static", staticInt(e.s.PatchTun, e.s.Node.Filtered))
 		e.tun.set("static", staticTun(e.s.PatchInt))
+	}
+	for name := range e.dirtyBridges {
+		e.bridge(name)
 	}
 	for name := range e.gone {
 		e.int.set(deviceOwner(name), nil)
@@ -49,6 +51,7 @@ func (e *Engine) Flush() Delta {
 		e.flood(id)
 		e.prune(id)
 	}
+	clear(e.dirtyBridges)
 	clear(e.gone)
 	clear(e.dirtyPorts)
 	clear(e.dirtyTrunks)
@@ -57,6 +60,14 @@ func (e *Engine) Flush() Delta {
 	clear(e.dirtyFlood)
 	out := e.out
 	out.Int, out.Tun, out.Meters = e.int.take(), e.tun.take(), e.meters.take()
+	for name, b := range e.prov {
+		if flows := b.take(); flows != nil {
+			if out.Provider == nil {
+				out.Provider = map[string]map[openflow.FlowKey]*openflow.Flow{}
+			}
+			out.Provider[name] = flows
+		}
+	}
 	e.out = newDelta()
 	return out
 }
@@ -68,26 +79,37 @@ func (e *Engine) assign() {
 	clear(e.dirtyNets)
 	for _, id := range ids {
 		n := e.network(id)
-		if n.vlan != 0 && (!e.needsVLAN(id, n) || segmentOf(e.s.Networks[id]) != n.segment) {
+		if n.vlan != 0 && (!e.needsVLAN(id, n) || segmentOf(id, e.carriedNow(id)) != n.segment) {
 			e.vlans.release(n.segment)
 			e.out.Forget = append(e.out.Forget, forgetLearned(n.vlan))
-			n.vlan, n.segment = 0, Segment{}
+			n.vlan, n.segment, n.carried = 0, Segment{}, nodestate.Segment{}
 			e.out.VLANs = true
 			e.rewire(id, n)
 		}
 	}
 	for _, id := range ids {
 		n := e.network(id)
-		if n.vlan == 0 && e.needsVLAN(id, n) {
-			n.segment = segmentOf(e.s.Networks[id])
-			if n.vlan = e.vlans.get(n.segment); n.vlan != 0 {
-				e.out.VLANs = true
-				e.rewire(id, n)
+		if e.needsVLAN(id, n) {
+			n.carried = e.carriedNow(id)
+			if n.vlan == 0 {
+				n.segment = segmentOf(id, n.carried)
+				if n.vlan = e.vlans.get(n.segment); n.vlan != 0 {
+					e.out.VLANs = true
+					e.rewire(id, n)
+				}
 			}
+		} else {
+			n.carried = nodestate.Segment{}
 		}
 		e.networkVerdict(id, n)
 		e.dirtyFlood.add(id)
 	}
+}
+
+// carriedNow is the segment of a known network that this node carries at present.
+func (e *Engine) carriedNow(id string) nodestate.Segment {
+	s, _ := e.carried(e.s.Networks[id])
+	return s
 }
 
 func (e *Engine) rewire(id string, n *network) {
@@ -116,23 +138,8 @@ func (e *Engine) needsVLAN(id string, n *network) bool {
 
 // unserved says why this node cannot switch a network; empty: it can.
 func (e *Engine) unserved(n *nodestate.Network) string {
-	switch n.Type {
-	case "local":
-		return ""
-	case "vxlan", "gre":
-		if !e.s.Node.TunnelIP.IsValid() {
-			return "this node has no tunnel address for a " + n.Type + " network"
-		}
-		if !e.s.Node.tunnels(n.Type) {
-			return "this node's tunnel types do not include " + n.Type
-		}
-		// A VNI has 24 bits: a larger id would be cut and meet another network's.
-		if n.SegmentationID == 0 || n.Type == "vxlan" && n.SegmentationID >= 1<<24 {
-			return fmt.Sprintf("segment id %d is none of %s", n.SegmentationID, n.Type)
-		}
-		return ""
-	}
-	return fmt.Sprintf("network type %q is not served by this node", n.Type)
+	_, why := e.carried(n)
+	return why
 }
 
 func (e *Engine) networkVerdict(id string, n *network) {
@@ -145,6 +152,8 @@ func (e *Engine) networkVerdict(id string, n *network) {
 		v = Verdict{nodestate.Failed, why}
 	} else if n.vlan == 0 && e.needsVLAN(id, n) {
 		v = Verdict{nodestate.Failed, "all local VLANs are in use"}
+	} else if _, waiting := e.uplink(n); waiting != "" {
+		v = Verdict{nodestate.Pending, waiting}
 	}
 	e.out.Verdicts[rec.Key()] = v
 }
@@ -228,7 +237,7 @@ func (e *Engine) wireDevice(rec *nodestate.Port, d Device) (Verdict, Place) {
 		e.leave(d) // created on the dead VLAN, and stays there
 		return Verdict{nodestate.Pending, "waiting for its device to be put into its namespace"}, Place{}
 	}
-	e.out.Tags[d.Name] = liveTag(netRec, vlan)
+	e.out.Tags[d.Name] = liveTag(rec.NetworkID, e.nets[rec.NetworkID].carried, vlan)
 	if d.OFPort <= 0 {
 		e.int.set(deviceOwner(d.Name), nil)
 		e.unlimit(d.Name, false)
@@ -243,7 +252,12 @@ func (e *Engine) wireDevice(rec *nodestate.Port, d Device) (Verdict, Place) {
 	} else {
 		e.int.set(deviceOwner(d.Name), append(e.limit(rec, d), portFlows(rec, d.OFPort)...))
 	}
-	return Verdict{State: nodestate.Done}, Place{d.Name, d.OFPort, vlan}
+	v := Verdict{State: nodestate.Done}
+	up, waiting := e.uplink(e.nets[rec.NetworkID])
+	if waiting != "" {
+		v = Verdict{nodestate.Pending, waiting}
+	}
+	return v, Place{d.Name, d.OFPort, vlan, up}
 }
 
 // place notes where a port is switched now; nowhere, if it has no device.
@@ -280,16 +294,16 @@ func (e *Engine) kill(d Device, owner string) {
 }
 
 // liveTag is what Neutron's agent writes, so that its tools and ours find the same.
-func liveTag(n *nodestate.Network, vlan uint16) *ovsdb.Tagging {
+func liveTag(network string, s nodestate.Segment, vlan uint16) *ovsdb.Tagging {
 	tag := strconv.Itoa(int(vlan))
 	other := map[string]string{
-		"net_uuid": n.ID, "network_type": n.Type, "physical_network": "None", "tag": tag,
+		"net_uuid": network, "network_type": s.Type, "physical_network": "None", "tag": tag,
 	}
-	if n.PhysicalNetwork != "" {
-		other["physical_network"] = n.PhysicalNetwork
+	if s.PhysicalNetwork != "" {
+		other["physical_network"] = s.PhysicalNetwork
 	}
-	if n.SegmentationID != 0 {
-		other["segmentation_id"] = strconv.FormatUint(uint64(n.SegmentationID), 10)
+	if s.SegmentationID != 0 {
+		other["segmentation_id"] = strconv.FormatUint(uint64(s.SegmentationID), 10)
 	}
 	return &ovsdb.Tagging{Tag: int(vlan), OtherConfig: other}
 }
@@ -427,6 +441,7 @@ func (e *Engine) tunnelPort(t tunnel) ovsdb.Port {
 func (e *Engine) flood(id string) {
 	unit := "network/" + id
 	n := e.nets[id]
+	e.physical(id, n)
 	if n == nil || n.vlan == 0 || !e.s.Node.tunnels(n.segment.Type) {
 		e.tun.set(unit, nil)
 		return

@@ -22,8 +22,14 @@ func TestIncrementsEqualWant(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"network": func(t *rapid.T) {
 				r := &nodestate.Network{
-					ID: id("net", 3), Type: rapid.SampledFrom([]string{"vxlan", "gre", "local", "flat"}).Draw(t, "type"),
+					ID: id("net", 3), Type: rapid.SampledFrom([]string{"vxlan", "gre", "local", "flat", "vlan"}).Draw(t, "type"),
 					SegmentationID: rapid.Uint32Range(1, 2).Draw(t, "segment"),
+				}
+				if r.Type == "flat" || r.Type == "vlan" {
+					r.PhysicalNetwork = id("phys", 2)
+				}
+				if rapid.Bool().Draw(t, "more") {
+					r.More = append(r.More, nodestate.Segment{Type: "flat", PhysicalNetwork: id("phys", 3)})
 				}
 				live[r.Key()] = true
 				e.Record(r)
@@ -105,8 +111,24 @@ func TestIncrementsEqualWant(t *testing.T) {
 				name := rapid.SampledFrom([]string{"vxlan-c0a81413", "vxlan-c0a81414", "gre-c0a81413", "gre-c0a81414"}).Draw(t, "name")
 				e.Tunnel(name, rapid.IntRange(0, 3).Draw(t, "ofport"))
 			},
-			"patch":   func(t *rapid.T) { e.Patch(rapid.IntRange(0, 2).Draw(t, "tun"), rapid.IntRange(0, 2).Draw(t, "int")) },
-			"confirm": func(*rapid.T) { e.Confirm() },
+			"map": func(t *rapid.T) {
+				mappings, unusable := map[string]string{}, map[string]string{}
+				for i := range rapid.IntRange(0, 3).Draw(t, "mapped") {
+					phys := fmt.Sprintf("phys%d", i+1)
+					mappings[phys] = fmt.Sprintf("br%d", (i+rapid.IntRange(0, 2).Draw(t, "bridge"))%3)
+					if rapid.IntRange(0, 3).Draw(t, "fault") == 0 {
+						unusable[phys] = "no NIC"
+					}
+				}
+				e.Map(mappings, unusable)
+			},
+			"join": func(t *rapid.T) {
+				e.Join(fmt.Sprintf("br%d", rapid.IntRange(0, 2).Draw(t, "bridge")),
+					Link{rapid.IntRange(0, 3).Draw(t, "int") * 10, rapid.IntRange(0, 2).Draw(t, "phy")})
+			},
+			"distribute": func(t *rapid.T) { e.Distribute(rapid.Bool().Draw(t, "yes")) },
+			"patch":      func(t *rapid.T) { e.Patch(rapid.IntRange(0, 2).Draw(t, "tun"), rapid.IntRange(0, 2).Draw(t, "int")) },
+			"confirm":    func(*rapid.T) { e.Confirm() },
 			"flush": func(*rapid.T) {
 				d := e.Flush()
 				for k := range d.Verdicts {

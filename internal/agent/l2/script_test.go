@@ -18,13 +18,16 @@ import (
 
 // A script is a state in lines, each one event; the order of lines must not matter:
 //
-//	network ID TYPE SEGMENT
+//	network ID TYPE SEGMENT [PHYSICAL]
 //	port ID NETWORK MAC ADDRESS/LEN,… [open|down|OWNER] [pair=MAC/PREFIX …]
 //	peers NETWORK HOST ENDPOINT MAC=IP,IP;MAC=…
 //	device NAME PORT OFPORT [tag=N] [changed]
 //	service PORT NAME MAC MTU [placed]
 //	tunnel NAME OFPORT
 //	patch TUN INT
+//	map PHYSICAL:BRIDGE … [PHYSICAL!REASON]
+//	join BRIDGE INT PHY
+//	distributed
 //	confirmed
 type script []string
 
@@ -62,7 +65,25 @@ func do(t *testing.T, e *Engine, line string) {
 	f := strings.Fields(line)
 	switch f[0] {
 	case "network":
-		e.Record(&nodestate.Network{ID: f[1], Type: f[2], SegmentationID: uint32(num(t, f[3]))})
+		n := &nodestate.Network{ID: f[1], Type: f[2], SegmentationID: uint32(num(t, f[3]))}
+		if len(f) > 4 {
+			n.PhysicalNetwork = f[4]
+		}
+		e.Record(n)
+	case "map":
+		mappings, unusable := map[string]string{}, map[string]string{}
+		for _, x := range f[1:] {
+			if p, bridge, ok := strings.Cut(x, ":"); ok {
+				mappings[p] = bridge
+			} else if p, why, ok := strings.Cut(x, "!"); ok {
+				unusable[p] = why
+			}
+		}
+		e.Map(mappings, unusable)
+	case "join":
+		e.Join(f[1], Link{num(t, f[2]), num(t, f[3])})
+	case "distributed":
+		e.Distribute(true)
 	case "port":
 		e.Record(scriptPort(t, f))
 	case "peers":
@@ -125,16 +146,21 @@ func scriptPort(t *testing.T, f []string) *nodestate.Port {
 // dump prints a wanted state for reading: table names, no cookies, sorted.
 func dump(w Wanted) string {
 	var b strings.Builder
-	for _, br := range []struct {
+	type bridge struct {
 		name  string
 		flows map[openflow.FlowKey]openflow.Flow
-	}{{"br-int", w.Int}, {"br-tun", w.Tun}} {
+	}
+	bridges := []bridge{{"br-int", w.Int}, {"br-tun", w.Tun}}
+	for _, name := range slices.Sorted(maps.Keys(w.Provider)) {
+		bridges = append(bridges, bridge{name, w.Provider[name]})
+	}
+	for _, br := range bridges {
 		fmt.Fprintf(&b, "-- %s --\n", br.name)
 		flows := slices.Collect(maps.Values(br.flows))
 		openflow.SortFlows(flows)
 		for _, f := range flows {
 			rule, ok := pipeline.RuleOf(f.Cookie)
-			if !ok || rule.Table.ID != f.Table || rule.Table.Bridge != br.name {
+			if !ok || rule.Table.ID != f.Table || !rule.Table.On(br.name) {
 				fmt.Fprintf(&b, "FLOW WITHOUT A RULE: ")
 				rule = &pipeline.Rule{Table: &pipeline.Table{Name: "?"}}
 			}

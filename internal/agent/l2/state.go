@@ -48,6 +48,7 @@ type Place struct {
 	Device string
 	OFPort int
 	VLAN   uint16
+	Uplink int // OpenFlow number of the port to the network's provider bridge; 0: it has none
 }
 
 // ServicePort is an internal port of br-int that a service of this node wants.
@@ -76,12 +77,17 @@ type State struct {
 	Devices   map[string]Device      // by name
 	Services  map[string]ServicePort // by port id
 	Trunks    map[string]*nodestate.Trunk
-	Guests    map[string]Guest   // devices on the bridges of trunks, by name
-	Held      map[string]string  // ports that must not pass anything yet, and why
-	Tunnels   map[string]int     // OpenFlow numbers of the tunnel ports that exist, by name
-	PatchTun  int                // OpenFlow number of patch-tun on br-int; 0: not there yet
-	PatchInt  int                // of patch-int on br-tun
-	VLANs     map[Segment]uint16 // given local VLANs, and those remembered from before
+	Guests    map[string]Guest  // devices on the bridges of trunks, by name
+	Held      map[string]string // ports that must not pass anything yet, and why
+	Tunnels   map[string]int    // OpenFlow numbers of the tunnel ports that exist, by name
+	PatchTun  int               // OpenFlow number of patch-tun on br-int; 0: not there yet
+	Mappings  map[string]string // physical network → provider bridge
+	Unusable  map[string]string // physical networks whose bridge cannot be used, and why
+	Links     map[string]Link   // patch ports of the provider bridges that have numbers
+	// Distributed: this node hosts distributed routers.
+	Distributed bool
+	PatchInt    int                // of patch-int on br-tun
+	VLANs       map[Segment]uint16 // given local VLANs, and those remembered from before
 }
 
 // NewState makes an empty state.
@@ -90,6 +96,7 @@ func NewState(n Node) *State {
 		Node: n, Networks: map[string]*nodestate.Network{}, Ports: map[string]*nodestate.Port{},
 		Peers: map[nodestate.Key]*nodestate.Peers{}, Devices: map[string]Device{}, Services: map[string]ServicePort{}, Held: map[string]string{},
 		Trunks: map[string]*nodestate.Trunk{}, Guests: map[string]Guest{},
+		Mappings: map[string]string{}, Unusable: map[string]string{}, Links: map[string]Link{},
 		Tunnels: map[string]int{}, VLANs: map[Segment]uint16{},
 	}
 }
@@ -100,4 +107,4 @@ type Verdict struct {
 	Reason string
 }
 
-func segmentOf(n *nodestate.Network) Segment { return Segment{n.ID, n.Type, n.SegmentationID} }
+func segmentOf(id string, s nodestate.Segment) Segment { return Segment{id, s.Type, s.SegmentationID} }
