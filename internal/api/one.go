@@ -21,6 +21,8 @@ var nowhere = map[string]string{
 	"security_group":              "Security group %s does not exist",
 	"security_group_rule":         "Security group rule %s does not exist",
 	"default_security_group_rule": "Default Security Group rule %s does not exist",
+	"rbac_policy":                 "RBAC policy of type unknown with ID %s not found",
+	"network_segment_range":       "Network Segment Range %s could not be found.",
 	"address_group":               "Address group %s could not be found.",
 	"policy":                      "QoS policy %s could not be found.",
 }

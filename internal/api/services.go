@@ -28,9 +28,13 @@ type Reader interface {
 // hidden -> NotFound.  Ids come from the path unchecked: what is not found is NotFound.
 type Services struct {
 	Networks *neutron.Kind[model.Network]
+	Segments *neutron.Kind[model.NetworkSegment]
 	Subnets  *neutron.Kind[model.Subnet]
 	Ports    *neutron.Kind[model.Port]
 	Agents   *neutron.Kind[model.Agent] // registered by nodes, so Create is nil
+
+	SegmentRanges *neutron.Kind[model.SegmentRange]
+	RBACPolicies  *neutron.Kind[model.RBACPolicy]
 
 	SecurityGroups     *neutron.Kind[model.SecurityGroup]
 	SecurityGroupRules *neutron.Kind[model.SecurityGroupRule]

@@ -2,6 +2,8 @@ package compile
 
 import (
 	"iter"
+	"maps"
+	"slices"
 	"strings"
 
 	"baryon/internal/model"
@@ -92,7 +94,7 @@ func (b *batch) networkChanged(old, new *model.Network) {
 	if old == nil || new == nil || old.QoSPolicyID != new.QoSPolicyID {
 		b.markPortsOf(id)
 	}
-	if old != nil && new != nil && old.Segment == new.Segment {
+	if old != nil && new != nil && old.Segment == new.Segment && slices.Equal(old.More, new.More) {
 		return
 	}
 	if n := b.e.nets[id]; n != nil {
@@ -186,7 +188,8 @@ func (b *batch) nodeChanged(old, new *model.Node) {
 		return
 	}
 	name := either(old, new).Host
-	if old == nil || new == nil || old.TunnelIP != new.TunnelIP || !sameSet(old.TunnelTypes, new.TunnelTypes) {
+	if old == nil || new == nil || old.TunnelIP != new.TunnelIP || !sameSet(old.TunnelTypes, new.TunnelTypes) ||
+		!maps.Equal(old.BridgeMappings, new.BridgeMappings) {
 		for net := range h.local {
 			b.mark(nodestate.PeersKey(string(net), name))
 		}

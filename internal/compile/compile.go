@@ -9,7 +9,7 @@
 //
 //	port       bound to the node
 //	network    has a bound port on the node, or is served by the node's DHCP
-//	peers      of those networks, on every other host that has a bound port there and a tunnel endpoint of the network's type
+//	peers      of those networks, on every other host that has a bound port there and carries the network in a tunnel
 //	dhcp       networks that the node serves, if administratively up with at least one DHCP-enabled subnet
 //	dhcp-host  every named port of those
 //	group      security groups of the ports that it filters

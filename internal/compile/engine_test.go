@@ -88,10 +88,17 @@ func change[T any](w world, t *resource.Table[T], row *T) func(store.Tx) {
 func (w world) network() func(store.Tx) {
 	n := w.pick("net", 3)
 	typ := []string{model.TypeVXLAN, model.TypeGRE, model.TypeLocal}[w.pick("type", 3)]
-	return change(w, model.NetworkTable, &model.Network{
+	row := &model.Network{
 		Standard: model.Standard{ID: netID(n)}, Name: fmt.Sprint("n", w.pick("name", 2)), AdminStateUp: w.pick("up", 4) > 0,
 		MTU: 1450, Segment: model.Segment{Type: typ, SegmentationID: uint32(n + 1)}, QoSPolicyID: w.policyID(),
-	})
+	}
+	if w.pick("more", 3) == 0 {
+		row.More = []model.Segment{{Type: model.TypeVLAN, PhysicalNetwork: "public", SegmentationID: uint32(n + 1)}}
+		if w.flip("provider first") {
+			row.Segment, row.More[0] = row.More[0], row.Segment
+		}
+	}
+	return change(w, model.NetworkTable, row)
 }
 
 func (w world) subnet() func(store.Tx) {
@@ -109,6 +116,9 @@ func (w world) node() func(store.Tx) {
 	if w.pick("tunnel", 4) > 0 {
 		n.TunnelIP = netip.AddrFrom4([4]byte{192, 0, 2, byte(h)})
 		n.TunnelTypes = [][]string{{model.TypeVXLAN, model.TypeGRE}, {model.TypeGRE, model.TypeVXLAN}, {model.TypeVXLAN}}[w.pick("types", 3)]
+	}
+	if w.pick("mapping", 3) == 0 {
+		n.BridgeMappings = map[string]string{"public": []string{"br-ex", "br-two"}[w.pick("bridge", 2)]}
 	}
 	return change(w, model.NodeTable, n)
 }

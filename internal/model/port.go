@@ -37,6 +37,7 @@ type Port struct {
 	AdminStateUp        bool           `json:"admin_state_up"`
 	MAC                 MAC            `json:"mac_address"`
 	FixedIPs            []FixedIP      `json:"fixed_ips,omitempty"`
+	Deferred            bool           `json:"deferred,omitempty"` // its addresses are chosen when it gets a host
 	DeviceID            string         `json:"device_id,omitempty"`
 	DeviceOwner         string         `json:"device_owner,omitempty"`
 	PortSecurityEnabled bool           `json:"port_security_enabled"`

@@ -89,6 +89,19 @@ func (w *worklist) portChanged(was, is *model.Port) {
 	}
 }
 
+// networkChanged: on other segments other nodes can carry the network, so ports that waited may find their host able now.
+func (w *worklist) networkChanged(r store.Read, was, is *model.Network) {
+	if was == nil || is == nil || slices.Equal(was.AllSegments(), is.AllSegments()) {
+		return
+	}
+	w.network(is.ID)
+	for p := range store.Find(r, model.PortTable, "network", string(is.ID)) {
+		if p.Binding.Host != "" && !p.Bound() {
+			w.host(p.Binding.Host, false)
+		}
+	}
+}
+
 func (w *worklist) subnetChanged(was, is *model.Subnet) {
 	if was != nil {
 		w.network(was.NetworkID)
@@ -138,6 +151,9 @@ func (w *worklist) agentChanged(was, is *model.Agent) {
 // Run keeps what no API call waits for in order until ctx ends: DHCP services, ports that wait for their node, dead nodes.  Each server
 // runs it; two that do the same thing at once do it once.
 func (s *Service) Run(ctx context.Context) error {
+	if err := s.showDefaultRanges(ctx); err != nil && ctx.Err() == nil {
+		s.log.Warn("show the configured ranges of segmentation ids", "err", err)
+	}
 	tick := newTicker(s.cfg.AgentDownTime, s.cfg.GoneGrace)
 	defer tick.Stop()
 	for {
