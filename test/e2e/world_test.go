@@ -287,6 +287,12 @@ func (w *world) steadily(from, to string, count int) *steady {
 	w.t.Helper()
 	cmd, err := w.GuestCommand(w.ctx(), from, "ping", "-n", "-i", "0.01", "-W", "2", "-c", strconv.Itoa(count), to)
 	w.must(err)
+	return w.steadyOf(cmd, count)
+}
+
+// steadyOf is steadily for a ping that is ready to start.
+func (w *world) steadyOf(cmd *exec.Cmd, count int) *steady {
+	w.t.Helper()
 	out, err := cmd.StdoutPipe()
 	w.must(err)
 	cmd.Stderr = cmd.Stdout
