@@ -121,7 +121,8 @@ func Up(ctx context.Context, c Config) (*Lab, error) {
 		c.Out = io.Discard
 	}
 	l := &Lab{ovsVersion: version, out: c.Out, state: state{
-		Name: c.Name, Dir: c.Dir, Exe: c.Exe, Datapath: datapath, ServerFlags: c.ServerFlags, AgentFlags: c.AgentFlags,
+		Name: c.Name, Dir: c.Dir, Exe: c.Exe, Datapath: datapath, AgentFlags: c.AgentFlags,
+		ServerFlags: slices.Concat(c.Topology.ServerFlags, c.ServerFlags),
 	}}
 	if len(c.Servers) == 0 || len(c.Servers) > maxServers {
 		return nil, fmt.Errorf("lab up: %d servers, must be 1 to %d", len(c.Servers), maxServers)
