@@ -178,6 +178,8 @@ func (a *agent) takePort(name string) {
 	case ok && onTrunkBridge(v):
 		a.unplugged(name)
 		a.takeGuest(name, v)
+	case a.physical.patches[name] != "":
+		a.takePatch(a.physical.patches[name])
 	case name == names.PatchTun || name == names.PatchInt:
 		tun, _ := a.ovs.Port(names.PatchTun)
 		int, _ := a.ovs.Port(names.PatchInt)
@@ -267,6 +269,13 @@ func (a *agent) recallVLANs(ports []string) {
 
 // takeWanted carries the engine's change over to what is wanted of the drivers.
 func (a *agent) takeWanted(d l2.Delta) {
+	for bridge, flows := range d.Provider {
+		if b := a.br[bridge]; b != nil {
+			for k, f := range flows {
+				b.want(k, f)
+			}
+		}
+	}
 	for k, f := range d.Int {
 		a.br[names.BrInt].want(k, f)
 	}

@@ -77,7 +77,7 @@ func (a *agent) applyPorts(ctx context.Context, removals bool) error {
 			continue // CurCfg's event wakes us
 		}
 		have, there := a.ovs.Port(name)
-		want, wanted := a.ports[name]
+		want, wanted := a.wantedPort(name)
 		if !there && !wanted {
 			delete(a.refused, name)
 		}
@@ -99,6 +99,9 @@ func (a *agent) applyPorts(ctx context.Context, removals bool) error {
 		}
 		if _, ok := a.ovs.Bridge(want.Bridge); wanted && !ok {
 			continue // the bridge's own event comes
+		}
+		if bridge := a.physical.patches[name]; wanted && bridge != "" && !a.joinable(bridge) {
+			continue // comes with the bridge
 		}
 		if wanted && (!there || !have.Ours || !want.Equal(have.AsPort())) {
 			plan.Ports = append(plan.Ports, want)

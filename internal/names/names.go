@@ -8,6 +8,7 @@ import (
 	"crypto/sha1" //nolint:gosec // a name's formula, not a defence
 	"encoding/base32"
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -93,6 +94,22 @@ func TunnelPort(typ string, remote netip.Addr) string {
 	h.Write([]byte(remote.String()))
 	sum := strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)))
 	return typ + "-" + sum[:maxDevice-len(typ)-1]
+}
+
+// CheckDevice tells what keeps a name from being a device's: it has 1 to 15 characters, no slash, no blank, and is neither "." nor "..".
+func CheckDevice(name string) error {
+	switch {
+	case name == "" || name == "." || name == "..":
+		return fmt.Errorf("%q is no device name", name)
+	case len(name) > maxDevice:
+		return fmt.Errorf("device name %q is longer than %d characters", name, maxDevice)
+	}
+	for _, c := range []byte(name) {
+		if c <= ' ' || c > '~' || c == '/' || c == ':' || c == ',' || c == '=' {
+			return fmt.Errorf("device name %q has a character that device names do not have", name)
+		}
+	}
+	return nil
 }
 
 // IntPatch and PhyPatch name the patch pair between br-int and a provider bridge; long bridge names are cut and told apart by six

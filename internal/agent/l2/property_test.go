@@ -124,7 +124,7 @@ func TestIncrementsEqualWant(t *testing.T) {
 			},
 			"join": func(t *rapid.T) {
 				e.Join(fmt.Sprintf("br%d", rapid.IntRange(0, 2).Draw(t, "bridge")),
-					Link{rapid.IntRange(0, 3).Draw(t, "int") * 10, rapid.IntRange(0, 2).Draw(t, "phy")})
+					Link{rapid.IntRange(0, 3).Draw(t, "int") * 10, rapid.IntRange(0, 2).Draw(t, "phy"), rapid.Bool().Draw(t, "joined")})
 			},
 			"distribute": func(t *rapid.T) { e.Distribute(rapid.Bool().Draw(t, "yes")) },
 			"patch":      func(t *rapid.T) { e.Patch(rapid.IntRange(0, 2).Draw(t, "tun"), rapid.IntRange(0, 2).Draw(t, "int")) },

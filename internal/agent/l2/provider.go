@@ -20,9 +20,11 @@ import (
 type Link struct {
 	Int int // of int-<bridge> on br-int
 	Phy int // of phy-<bridge> on the provider bridge
+	// Joined: each is the other's peer.
+	Joined bool
 }
 
-func (l Link) ready() bool { return l.Int > 0 && l.Phy > 0 }
+func (l Link) ready() bool { return l.Int > 0 && l.Phy > 0 && l.Joined }
 
 // Map tells which physical networks are mapped to which bridges, and of those that cannot be used, why.
 func (e *Engine) Map(mappings, unusable map[string]string) {
@@ -258,7 +260,7 @@ func bridgeFlows(owner string, phy int, distributed bool) []openflow.Flow {
 // would cross with VLANs that mean nothing on the other side.  ok is false while the ports have no numbers.
 func (e *Engine) Sealed(bridge string) (flows map[string]openflow.FlowKey, ok bool) {
 	l := e.s.Links[bridge]
-	if !l.ready() {
+	if l.Int <= 0 || l.Phy <= 0 {
 		return nil, false
 	}
 	inner := pipeline.ProviderForeign.Flow("", openflow.MatchOf(openflow.InPort(uint32(l.Int))))

@@ -26,7 +26,7 @@ import (
 //	tunnel NAME OFPORT
 //	patch TUN INT
 //	map PHYSICAL:BRIDGE … [PHYSICAL!REASON]
-//	join BRIDGE INT PHY
+//	join BRIDGE INT PHY [apart]
 //	distributed
 //	confirmed
 type script []string
@@ -81,7 +81,7 @@ func do(t *testing.T, e *Engine, line string) {
 		}
 		e.Map(mappings, unusable)
 	case "join":
-		e.Join(f[1], Link{num(t, f[2]), num(t, f[3])})
+		e.Join(f[1], Link{num(t, f[2]), num(t, f[3]), len(f) == 4})
 	case "distributed":
 		e.Distribute(true)
 	case "port":

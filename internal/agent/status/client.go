@@ -3,6 +3,7 @@ package status
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -54,6 +55,27 @@ func (c *Client) WaitPort(ctx context.Context, id string) (Record, error) {
 func (c *Client) Cookie(ctx context.Context, cookie uint64) (Cookie, error) {
 	var r Cookie
 	return r, c.get(ctx, fmt.Sprintf("/cookie/0x%x", cookie), &r)
+}
+
+// Reload has the agent read its configuration file again.  An error says why nothing was changed.
+func (c *Client) Reload(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent/reload", nil)
+	if err != nil {
+		return fmt.Errorf("ask agent: %w", err)
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask agent: %w", err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("ask agent: %w", err)
+	}
+	if res.StatusCode != http.StatusOK {
+		return errors.New(strings.TrimSpace(string(body)))
+	}
+	return nil
 }
 
 func (c *Client) get(ctx context.Context, path string, into any) error {

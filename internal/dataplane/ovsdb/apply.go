@@ -62,6 +62,9 @@ func (d *Driver) Apply(ctx context.Context, p Plan) (cfg int, err error) {
 	for _, name := range p.Remove {
 		t.remove(name)
 	}
+	for _, b := range p.Release {
+		t.release(b)
+	}
 	for _, name := range p.Raze {
 		t.removeBridge(name)
 	}
@@ -250,6 +253,7 @@ func (t *transaction) bridge(b Bridge) {
 		m = append(m, rfc7047.Mutation{Column: "protocols", Mutator: rfc7047.MutateOperationInsert, Value: setOf(add...)})
 	}
 	m = append(m, merge("other_config", have.OtherConfig, b.OtherConfig)...)
+	m = append(m, merge("external_ids", have.ExternalIDs, b.ExternalIDs)...)
 	if b.Controller != "" {
 		m = append(m, t.controller(b, have)...)
 	}
@@ -290,9 +294,11 @@ func controllerOf(b Bridge) rfc7047.Row {
 func (t *transaction) newBridge(b Bridge) {
 	iface := t.insert(tableInterface, rfc7047.Row{"name": b.Name, "type": "internal"})
 	port := t.insert(tablePort, rfc7047.Row{"name": b.Name, "interfaces": setOf(iface)})
+	ids := map[string]string{OwnerKey: OwnerValue}
+	maps.Copy(ids, b.ExternalIDs)
 	row := rfc7047.Row{
 		"name": b.Name, "datapath_type": b.DatapathType, "ports": setOf(port), "protocols": setOf(b.Protocols...),
-		"other_config": mapOf(b.OtherConfig), "external_ids": mapOf(map[string]string{OwnerKey: OwnerValue}),
+		"other_config": mapOf(b.OtherConfig), "external_ids": mapOf(ids),
 	}
 	if b.FailMode != "" {
 		row["fail_mode"] = b.FailMode

@@ -234,7 +234,7 @@ func (d *Driver) Bridge(name string) (BridgeView, bool) {
 		return BridgeView{}, false
 	}
 	v := BridgeView{
-		Name: name, DatapathType: r.DatapathType, FailMode: value(r.FailMode), Protocols: r.Protocols, OtherConfig: r.OtherConfig,
+		Name: name, DatapathType: r.DatapathType, FailMode: value(r.FailMode), Protocols: r.Protocols, OtherConfig: r.OtherConfig, ExternalIDs: r.ExternalIDs,
 		Ours: r.ExternalIDs[OwnerKey] == OwnerValue,
 	}
 	for _, id := range r.Controller {

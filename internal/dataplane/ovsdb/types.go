@@ -42,6 +42,7 @@ type Bridge struct {
 	FailMode     string            // secure
 	Protocols    []string          // added to what is there
 	OtherConfig  map[string]string // merged into what is there
+	ExternalIDs  map[string]string // merged into what is there
 	Controller   string            // target: tcp:127.0.0.1:6633
 	ProbeMS      int               // Controller.inactivity_probe, milliseconds
 	MaxBackoffMS int               // Controller.max_backoff, milliseconds, at least 1000
@@ -117,6 +118,7 @@ type BridgeView struct {
 	FailMode     string
 	Protocols    []string
 	OtherConfig  map[string]string
+	ExternalIDs  map[string]string
 	Ours         bool // carries our mark
 	Connected    bool // the wanted controller is connected
 }
@@ -129,6 +131,7 @@ type Plan struct {
 	Remove  []string           // ports of ours
 	Limits  map[string]Limits  // by port name; ports that are not there are skipped
 	Claim   []string           // bridges that others made for us and that are ours from now on
+	Release []Bridge           // bridges that carry no physical network of ours any more (name and controller are looked at)
 	Raze    []string           // bridges of ours that carry nothing of others
 	Sweep   bool               // QoS and Queue rows of ours that nothing names go
 }
@@ -136,7 +139,7 @@ type Plan struct {
 // Empty reports that there is nothing to do.
 func (p Plan) Empty() bool {
 	return len(p.Bridges) == 0 && len(p.Ports) == 0 && len(p.Tags) == 0 && len(p.Remove) == 0 && len(p.Limits) == 0 &&
-		len(p.Claim) == 0 && len(p.Raze) == 0 && !p.Sweep
+		len(p.Claim) == 0 && len(p.Raze) == 0 && len(p.Release) == 0 && !p.Sweep
 }
 
 // Changes is what has happened since the last Poll.
