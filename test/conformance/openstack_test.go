@@ -14,7 +14,8 @@ func TestOpenstackCommand(t *testing.T) {
 	t.Run("groups", func(t *testing.T) {
 		for name, group := range map[string]func(*testing.T, *cloud){
 			"network": typeNetworks, "subnet": typeSubnets, "subnet ipv6": typeSubnets6, "port": typePorts, "port binding": typePortBindings,
-			"member": typeAsMember, "agent": typeAgents, "quota": typeQuotas, "identity": typeIdentity, "process": typeProcesses,
+			"member": typeAsMember, "agent": typeAgents, "quota": typeQuotas, "identity": typeIdentity, "process": typeProcesses, "qos": typeQoS,
+			"trunk": typeTrunks,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -41,6 +41,7 @@ func newWorld(t *testing.T) *world {
 		Networks: rules.Networks(), Subnets: rules.Subnets(), Ports: rules.Ports(), Agents: rules.Agents(),
 		SecurityGroups: rules.SecurityGroups(), SecurityGroupRules: rules.SecurityGroupRules(),
 		AddressGroups: rules.AddressGroups(), DefaultRules: rules.DefaultRules(), Addresses: rules,
+		QoSPolicies: rules.QoSPolicies(), QoSRules: rules, Trunks: rules.Trunks(), SubPorts: rules,
 		Tags: rules, Quotas: rules, DHCP: rules, Bindings: rules, IPAvailability: rules, Zones: rules,
 	}})
 	if err != nil {
