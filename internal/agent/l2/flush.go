@@ -252,7 +252,7 @@ func (e *Engine) wireDevice(rec *nodestate.Port, d Device) (Verdict, Place) {
 	} else {
 		e.int.set(deviceOwner(d.Name), append(e.limit(rec, d), portFlows(rec, d.OFPort)...))
 	}
-	v := Verdict{State: nodestate.Done}
+	v := Verdict{State: nodestate.Done, Reason: unlimited(rec, d)}
 	up, waiting := e.uplink(e.nets[rec.NetworkID])
 	if waiting != "" {
 		v = Verdict{nodestate.Pending, waiting}

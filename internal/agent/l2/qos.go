@@ -13,7 +13,7 @@ import (
 //
 //	from the guest   a meter of br-int, in table 0 before everything else; for devices of the kernel's datapath the policing of the
 //	                 interface instead, which that datapath does in hardware where it can
-//	to the guest     a linux-htb queue of the device; a port of a trunk has none (its device is a patch): a meter of the trunk's bridge
+//	to the guest     a linux-htb queue of the device; what has no queue (a patch of a trunk) is not limited, and says so
 //
 // The userspace datapath reads a device past the kernel's policing (packet sockets see a packet before the ingress hook), so that
 // policing is not even asked for there.
@@ -65,6 +65,14 @@ func (e *Engine) limit(rec *nodestate.Port, d Device) []openflow.Flow {
 		e.meters.set(d.Name, nil)
 	}
 	return qosFlows(rec, d.OFPort, metered)
+}
+
+// unlimited is what a wired port has to say of a limit that its device cannot keep.
+func unlimited(rec *nodestate.Port, d Device) string {
+	if d.Shaped || rateOf(rec.QoS.Ingress) == (ovsdb.Rate{}) {
+		return ""
+	}
+	return "what the port receives is not limited: " + d.Name + " has no queues"
 }
 
 // limits says what a device is limited to; nil: nothing is known of it, what it has stays.
