@@ -17,6 +17,8 @@ type Topology struct {
 	Nodes    []Node    `yaml:"nodes" json:"nodes"`
 	Networks []Network `yaml:"networks" json:"networks,omitempty"`
 	Guests   []Guest   `yaml:"guests" json:"guests,omitempty"`
+	// PhysicalNetworks are what is outside of the nodes.
+	PhysicalNetworks []PhysicalNetwork `yaml:"physical_networks,omitempty" json:"physical_networks,omitempty"`
 	// ServerFlags are added to the servers' flags, before those of the command line: "--network-vlan-ranges=public:100:199".
 	ServerFlags []string `yaml:"server_flags,omitempty" json:"server_flags,omitempty"`
 }
@@ -154,8 +156,8 @@ func (t *Topology) Check() error {
 	nodes, networks, guests := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for i := range t.Nodes {
 		n := &t.Nodes[i]
-		if !nameRule.MatchString(n.Name) || n.Name == "switch" || n.Name == "server" {
-			bad("node name %q: a lower-case letter, then letters, digits and dashes, 15 at most, neither switch nor server", n.Name)
+		if !nameRule.MatchString(n.Name) || slices.Contains([]string{"switch", "server", OutsideNode}, n.Name) {
+			bad("node name %q: a lower-case letter, then letters, digits and dashes, 15 at most, and none of switch, server, outside", n.Name)
 		}
 		if nodes[n.Name] {
 			bad("node %s stands twice", n.Name)
@@ -179,6 +181,7 @@ func (t *Topology) Check() error {
 			bad("node %s: plug %s and firewall %s contradict each other", n.Name, n.Plug, n.Firewall)
 		}
 	}
+	t.checkPhysical(bad, nodes)
 	for _, n := range t.Networks {
 		if networks[n.Name] || n.Name == "" {
 			bad("network %q is unnamed or stands twice", n.Name)
