@@ -225,9 +225,9 @@ func (s *Service) defaultRanges() []model.SegmentRange {
 	return rows
 }
 
-// showDefaultRanges writes the ranges of this server's configuration into the store and takes those of an older one out.  They are there to
-// be seen; networks get their ids from the configuration itself.
-func (s *Service) showDefaultRanges(ctx context.Context) error {
+// ShowDefaultRanges writes the ranges of this server's configuration into the store and takes those of an older one out.  They are there to
+// be seen; networks get their ids from the configuration itself.  Run does it at its start.
+func (s *Service) ShowDefaultRanges(ctx context.Context) error {
 	o := s.newOp(nil)
 	want := s.defaultRanges()
 	return o.run(ctx, nil, func(tx store.Tx) error {

@@ -151,7 +151,7 @@ func (w *worklist) agentChanged(was, is *model.Agent) {
 // Run keeps what no API call waits for in order until ctx ends: DHCP services, ports that wait for their node, dead nodes.  Each server
 // runs it; two that do the same thing at once do it once.
 func (s *Service) Run(ctx context.Context) error {
-	if err := s.showDefaultRanges(ctx); err != nil && ctx.Err() == nil {
+	if err := s.ShowDefaultRanges(ctx); err != nil && ctx.Err() == nil {
 		s.log.Warn("show the configured ranges of segmentation ids", "err", err)
 	}
 	tick := newTicker(s.cfg.AgentDownTime, s.cfg.GoneGrace)
