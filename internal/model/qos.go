@@ -12,9 +12,11 @@ const (
 type QoSPolicy struct {
 	Standard
 	Name      string    `json:"name"`
-	Shared    bool      `json:"shared,omitempty"`     // with every project
 	IsDefault bool      `json:"is_default,omitempty"` // new networks of the project get it
 	Rules     []QoSRule `json:"rules,omitempty"`      // in the order in which they were made
+
+	// Shared is what a request asks for, and computed when shown: whether an RBAC policy shares the policy with the caller's project.
+	Shared bool `json:"-"`
 }
 
 // QoSRule is one rule of a policy: what of it counts depends on its type.  Of one type and direction a policy has one.

@@ -2,6 +2,7 @@ package neutron
 
 import (
 	"context"
+	"iter"
 
 	"baryon/internal/identity"
 	"baryon/internal/model"
@@ -21,13 +22,31 @@ func (s *Service) QoSPolicies() *Kind[model.QoSPolicy] {
 	}
 }
 
-func presentQoSPolicy(_ store.Read, _ *identity.Caller, p *model.QoSPolicy) *model.QoSPolicy {
-	return p
+func presentQoSPolicy(r store.Read, c *identity.Caller, p *model.QoSPolicy) *model.QoSPolicy {
+	shown := *p
+	shown.Shared = sharedWith(r, c, model.RBACQoSPolicy, p.ID)
+	return &shown
 }
 
-// qosVisible: policies show to their project, shared ones to everyone.
-func qosVisible(_ store.Read, c *identity.Caller, p *model.QoSPolicy) bool {
-	return c.CanRead(p.ProjectID) || p.Shared
+// qosVisible: policies show to their project and to those that they are shared with.
+func qosVisible(r store.Read, c *identity.Caller, p *model.QoSPolicy) bool {
+	return c.CanRead(p.ProjectID) || sharedWith(r, c, model.RBACQoSPolicy, p.ID)
+}
+
+// qosUsers are the projects of the networks and ports that have a policy.
+func qosUsers(r store.Read, id model.ID, _ string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for n := range store.Find(r, model.NetworkTable, "qos_policy", string(id)) {
+			if !yield(n.ProjectID) {
+				return
+			}
+		}
+		for p := range store.Find(r, model.PortTable, "qos_policy", string(id)) {
+			if !yield(p.ProjectID) {
+				return
+			}
+		}
+	}
 }
 
 func getQoSPolicy(r store.Read, c *identity.Caller, id model.ID) (*model.QoSPolicy, error) {
@@ -63,6 +82,7 @@ func (s *Service) createQoSPolicies(
 				return err
 			}
 			store.Put(tx, model.QoSPolicyTable, &p)
+			o.share(tx, model.RBACQoSPolicy, p.ID, p.ProjectID, model.AccessShared, p.Shared)
 			made = append(made, &p)
 		}
 		return nil
@@ -90,17 +110,30 @@ func (s *Service) updateQoSPolicy(
 ) (*model.QoSPolicy, error) {
 	o := s.newOp(c)
 	out, err := o.changeQoSPolicy(ctx, id, "update_policy", ifMatch, func(tx store.Tx, p *model.QoSPolicy) error {
-		was := p.Shared
 		model.QoSPolicies.Apply(p, in)
-		if was && !p.Shared {
-			if kind, user, used := qosUser(tx, p, true); used {
-				return Conflict("RbacPolicyInUse", "RBAC policy on object %s cannot be removed because other objects depend on it."+
-					" Details: %s %s of another project uses it.", p.ID, kind, user)
+		if in.Has("shared") {
+			if err := o.shareQoS(tx, p); err != nil {
+				return err
 			}
 		}
 		return o.checkDefaultQoS(tx, p)
 	})
 	return one(s, c, out, presentQoSPolicy, err)
+}
+
+// shareQoS follows the attribute shared of an update.
+func (o *op) shareQoS(tx store.Tx, p *model.QoSPolicy) error {
+	if by := wildcard(tx, model.RBACQoSPolicy, p.ID, model.AccessShared); by != nil && !p.Shared {
+		k, err := kindOf(model.RBACQoSPolicy)
+		if err != nil {
+			return err
+		}
+		if err := checkRevocable(tx, k, by, nil); err != nil {
+			return err
+		}
+	}
+	o.share(tx, model.RBACQoSPolicy, p.ID, p.ProjectID, model.AccessShared, p.Shared)
+	return nil
 }
 
 // changeQoSPolicy applies a change to a copy of the policy, whose rules the change may replace but not write to.
@@ -143,25 +176,22 @@ func (s *Service) deleteQoSPolicy(ctx context.Context, c *identity.Caller, id st
 		if err := matchRevision(&p.Standard, ifMatch); err != nil {
 			return err
 		}
-		if kind, user, used := qosUser(tx, p, false); used {
+		if kind, user, used := qosUser(tx, p.ID); used {
 			return Conflict("QosPolicyInUse", "QoS Policy %s is used by %s %s.", id, kind, user)
 		}
+		forgetPolicies(tx, model.RBACQoSPolicy, p.ID)
 		store.Delete(tx, model.QoSPolicyTable, id)
 		return nil
 	})
 }
 
-// qosUser names one network or port that has a policy; foreign: one of another project.
-func qosUser(r store.Read, p *model.QoSPolicy, foreign bool) (kind string, id model.ID, used bool) {
-	for n := range store.Find(r, model.NetworkTable, "qos_policy", string(p.ID)) {
-		if !foreign || n.ProjectID != p.ProjectID {
-			return "network", n.ID, true
-		}
+// qosUser names one network or port that has a policy.
+func qosUser(r store.Read, id model.ID) (kind string, user model.ID, used bool) {
+	for n := range store.Find(r, model.NetworkTable, "qos_policy", string(id)) {
+		return "network", n.ID, true
 	}
-	for port := range store.Find(r, model.PortTable, "qos_policy", string(p.ID)) {
-		if !foreign || port.ProjectID != p.ProjectID {
-			return "port", port.ID, true
-		}
+	for p := range store.Find(r, model.PortTable, "qos_policy", string(id)) {
+		return "port", p.ID, true
 	}
 	return "", "", false
 }

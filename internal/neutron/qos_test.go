@@ -89,7 +89,7 @@ func TestQoSPolicyOfPortsAndNetworks(t *testing.T) {
 	wantError(t, remove(own.ID), neutron.ClassConflict, "QosPolicyInUse", "is used by network "+string(byDefault.ID))
 	wantError(t, remove(shared.ID), neutron.ClassConflict, "QosPolicyInUse", "is used by port "+string(p.ID))
 	_, err = e.svc.QoSPolicies().Update(e.ctx, admin, string(shared.ID), resource.NewInput(model.QoSPolicy{}, "shared"), nil)
-	wantError(t, err, neutron.ClassConflict, "RbacPolicyInUse", string(p.ID))
+	wantError(t, err, neutron.ClassConflict, "RbacPolicyInUse", string(shared.ID))
 
 	// What an administrator gave, a member who does not know of it cannot take away.
 	must(e.updatePort(admin, p.ID, model.Port{QoSPolicyID: hidden.ID}, "qos_policy_id"))(t)
@@ -100,6 +100,29 @@ func TestQoSPolicyOfPortsAndNetworks(t *testing.T) {
 		t.Error(err)
 	}
 	if err := remove(shared.ID); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestQoSPolicySharedWithOneProject: an RBAC policy lets one project use a policy, and no other, and cannot be taken back while it is used.
+func TestQoSPolicySharedWithOneProject(t *testing.T) {
+	e := newEnv(t)
+	p := must(e.policy(admin, model.QoSPolicy{}))(t)
+	grant := must(first(e.svc.RBACPolicies().Create(e.ctx, admin, []*resource.Input[model.RBACPolicy]{resource.NewInput(model.RBACPolicy{
+		ObjectType: model.RBACQoSPolicy, ObjectID: p.ID, Action: model.AccessShared, Target: bob.ProjectID,
+	})})))(t)
+	revoke := func() error { return e.svc.RBACPolicies().Delete(e.ctx, admin, string(grant.ID), nil) }
+	n := must(e.network(bob, model.Network{QoSPolicyID: p.ID}, "qos_policy_id"))(t)
+	_, err := e.network(alice, model.Network{QoSPolicyID: p.ID}, "qos_policy_id")
+	wantError(t, err, neutron.ClassNotFound, "QosPolicyNotFound", string(p.ID))
+	if !e.svc.QoSPolicies().Present(e.st.Snapshot(), bob, p).Shared || e.svc.QoSPolicies().Present(e.st.Snapshot(), alice, p).Shared {
+		t.Error("shared is not what each project sees")
+	}
+	wantError(t, revoke(), neutron.ClassConflict, "RbacPolicyInUse", string(p.ID))
+	if err := e.svc.Networks().Delete(e.ctx, bob, string(n.ID), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := revoke(); err != nil {
 		t.Error(err)
 	}
 }

@@ -32,12 +32,14 @@ func rbacKinds() []rbacKind {
 		{model.RBACNetwork, []string{model.AccessExternal, model.AccessShared}, ownerOf(getNetwork, projectOfNetwork), networkUsers, (*op).followExternal},
 		{model.RBACSecurityGroup, []string{model.AccessShared}, ownerOf(getGroup, projectOfGroup), groupUsers, nil},
 		{model.RBACAddressGroup, []string{model.AccessShared}, ownerOf(getAddressGroup, projectOfAddressGroup), addressGroupUsers, nil},
+		{model.RBACQoSPolicy, []string{model.AccessShared}, ownerOf(getQoSPolicy, projectOfQoSPolicy), qosUsers, nil},
 	}
 }
 
 func projectOfNetwork(n *model.Network) string           { return n.ProjectID }
 func projectOfGroup(g *model.SecurityGroup) string       { return g.ProjectID }
 func projectOfAddressGroup(g *model.AddressGroup) string { return g.ProjectID }
+func projectOfQoSPolicy(p *model.QoSPolicy) string       { return p.ProjectID }
 
 // ownerOf makes rbacKind.owner from the function that reads the object.
 func ownerOf[T any](
