@@ -31,7 +31,10 @@ func (s *Service) Networks() *Kind[model.Network] {
 func presentNetwork(r store.Read, c *identity.Caller, n *model.Network) *model.Network {
 	shown := *n
 	shown.Shared = sharedWith(r, c, model.RBACNetwork, n.ID)
-	if shown.Segments = nil; len(n.More) > 0 {
+	switch {
+	case len(n.More) == 0:
+		shown.Segments = nil
+	case n.Segment != (model.Segment{}): // not yet presented
 		shown.Segments, shown.Segment = n.AllSegments(), model.Segment{}
 	}
 	shown.L2Adjacency = true
