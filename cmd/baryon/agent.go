@@ -40,6 +40,9 @@ type agentFlags struct {
 	metrics   string
 	logLevel  string
 	logFormat string
+	mappings  []string
+	nics      []string
+	config    string
 }
 
 func agentCommand() *cobra.Command {
@@ -69,6 +72,9 @@ func agentCommand() *cobra.Command {
 	f.StringVar(&a.agent.AvailabilityZone, "availability-zone", "nova", "availability zone that the node reports")
 	f.StringSliceVar(&a.dnsServer, "dns-server", nil, "address[:port] that guests' questions for other names go to")
 	f.StringVar(&a.resolv, "dns-resolv-conf", "", "file to take more of them from, e.g. /etc/resolv.conf")
+	f.StringSliceVar(&a.mappings, "bridge-mappings", nil, "physical networks of this node and their bridges, e.g. public:br-ex,rack:br-rack")
+	f.StringSliceVar(&a.nics, "bridge-nic", nil, "NIC that a bridge is made with, if it is not there yet, e.g. br-ex=eth1")
+	f.StringVar(&a.config, "config", "", "YAML file with bridge_mappings and bridge_nics, read again on SIGHUP and by \"baryon agent reload\"")
 	f.DurationVar(&a.lease, "dhcp-lease", 24*time.Hour, "DHCP lease time; negative: for ever")
 	f.StringVar(&a.nova.NovaURL, "nova-metadata-url", "", "pass metadata requests on to a real Nova, e.g. http://127.0.0.1:8775")
 	secretFile := f.String("nova-metadata-secret-file", "", "file with Nova's metadata_proxy_shared_secret")
@@ -86,7 +92,7 @@ func agentCommand() *cobra.Command {
 		a.nova.Secret = strings.TrimRight(string(text), "\r\n")
 		return nil
 	}
-	cmd.AddCommand(agentStatus(), agentCookie(), agentDrops())
+	cmd.AddCommand(agentStatus(), agentCookie(), agentDrops(), agentReload())
 	return cmd
 }
 
@@ -99,6 +105,9 @@ func (a *agentFlags) run(ctx context.Context) error {
 		if a.agent.TunnelIP, err = netip.ParseAddr(a.tunnelIP); err != nil {
 			return fmt.Errorf("--tunnel-ip: %w", err)
 		}
+	}
+	if err := a.physical(); err != nil {
+		return err
 	}
 	upstreams, err := dnsServers(a.dnsServer)
 	if err != nil {
@@ -131,6 +140,9 @@ func (a *agentFlags) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return client.Run(ctx) })
 	g.Go(func() error { return agent.Run(ctx, *c) })
+	if c.Reload != nil {
+		g.Go(func() error { return reloadOnHangup(ctx, c.StateDir, log) })
+	}
 	if a.metrics != "" {
 		srv := &http.Server{Addr: a.metrics, Handler: telemetry.Handler(registry), ReadHeaderTimeout: 10 * time.Second}
 		g.Go(func() error {

@@ -37,6 +37,7 @@ type plugFlags struct {
 	keys      []string
 	instance  string
 	hybridSet bool
+	bridgeSet bool
 }
 
 func plugCommand() *cobra.Command {
@@ -47,7 +48,7 @@ func plugCommand() *cobra.Command {
   baryon plug 1a2b3c4d-5e6f-4000-8000-000000000001         # a tap for QEMU
   baryon plug db-1 --device vnet0 --name db-1 --public-key ~/.ssh/id_ed25519.pub --user-data cloud.yaml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f.hybridSet = cmd.Flags().Changed("hybrid")
+			f.hybridSet, f.bridgeSet = cmd.Flags().Changed("hybrid"), cmd.Flags().Changed("bridge")
 			return f.run(cmd.Context(), args[0])
 		},
 	}
@@ -61,7 +62,7 @@ func plugCommand() *cobra.Command {
 	fl.StringVar(&f.spec.MAC, "mac", "", "MAC of the port")
 	fl.IntVar(&f.spec.MTU, "mtu", 0, "MTU of the network in bytes")
 	fl.BoolVar(&f.spec.Hybrid, "hybrid", false, "put a Linux bridge in between (tap, qbr, qvb, qvo)")
-	fl.StringVar(&f.spec.Bridge, "bridge", "br-int", "integration bridge")
+	fl.StringVar(&f.spec.Bridge, "bridge", "br-int", "bridge that the device is put into (default: what the port's binding says)")
 	fl.StringVar(&f.spec.StateDir, "state-dir", "/var/lib/baryon", "state directory of this host's agent")
 	fl.StringVar(&f.host, "host", host, "name of this node, to which the port is bound")
 	fl.BoolVar(&f.wait, "wait", false, "wait until the port is ACTIVE")
@@ -182,6 +183,9 @@ func (f *plugFlags) ask(ctx context.Context, api *gophercloud.ServiceClient, por
 	}
 	if hybrid, ok := p.VIFDetails["ovs_hybrid_plug"].(bool); ok && !f.hybridSet {
 		f.spec.Hybrid = hybrid
+	}
+	if bridge, ok := p.VIFDetails["bridge_name"].(string); ok && !f.bridgeSet {
+		f.spec.Bridge = bridge
 	}
 	if f.spec.Instance.Name == "" {
 		f.spec.Instance.Name = p.Name

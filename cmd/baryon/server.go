@@ -24,6 +24,8 @@ func serverCommand() *cobra.Command {
 	var (
 		cfg              server.Config
 		vni, keys        string
+		flat, vlans      string
+		mtus             string
 		baseMAC, types   string
 		logLevel, logFmt string
 		passwordFile     string
@@ -37,6 +39,13 @@ func serverCommand() *cobra.Command {
 			}
 			cfg.Log, cfg.Version = log, version
 			cfg.Network.TenantNetworkTypes = splitList(types)
+			cfg.Network.FlatNetworks = append([]string{}, splitList(flat)...)
+			if cfg.Network.VLANRanges, err = vlanRanges(vlans); err != nil {
+				return fmt.Errorf("--network-vlan-ranges: %w", err)
+			}
+			if cfg.Network.PhysicalNetworkMTUs, err = physicalMTUs(mtus); err != nil {
+				return fmt.Errorf("--physical-network-mtus: %w", err)
+			}
 			if cfg.Network.VNIRanges, err = tagRanges(vni); err != nil {
 				return fmt.Errorf("--vni-ranges: %w", err)
 			}
@@ -87,7 +96,10 @@ func serverCommand() *cobra.Command {
 	f.StringSliceVar(&cfg.SouthboundNames, "southbound-name", nil, "name of this server in its certificate")
 
 	n := &cfg.Network
-	f.StringVar(&types, "tenant-network-types", "vxlan,gre,local", "types tried in order for a network without provider attributes")
+	f.StringVar(&types, "tenant-network-types", "vxlan,gre,local", "types tried in order for a network without provider attributes: vxlan, gre, vlan, local")
+	f.StringVar(&flat, "flat-networks", neutron.AnyPhysicalNetwork, "physical networks on which flat networks may be made, * for any, empty for none")
+	f.StringVar(&vlans, "network-vlan-ranges", "", "physical networks on which VLANs may be made, PHYSNET[:FIRST:LAST],…; networks without an id of their own get one of FIRST to LAST")
+	f.StringVar(&mtus, "physical-network-mtus", "", "MTU of physical networks where less than --global-physnet-mtu, PHYSNET:MTU,…")
 	f.StringVar(&vni, "vni-ranges", "1:65536", "VXLAN network identifiers")
 	f.StringVar(&keys, "gre-key-ranges", "1:65536", "GRE keys")
 	f.IntVar(&n.GlobalPhysnetMTU, "global-physnet-mtu", 1500, "MTU of the underlay in bytes")
@@ -127,6 +139,38 @@ func tagRanges(s string) ([]neutron.TagRange, error) {
 		list = append(list, neutron.TagRange{First: uint32(lo), Last: uint32(hi)})
 	}
 	return list, nil
+}
+
+// vlanRanges reads "public:100:199,public:300:399,storage".
+func vlanRanges(s string) (map[string][]neutron.TagRange, error) {
+	out := map[string][]neutron.TagRange{}
+	for _, part := range splitList(s) {
+		name, tags, ranged := strings.Cut(part, ":")
+		if !ranged {
+			out[name] = append(out[name], nil...)
+			continue
+		}
+		ranges, err := tagRanges(tags)
+		if err != nil || len(ranges) != 1 {
+			return nil, fmt.Errorf("%q is not of the form PHYSNET or PHYSNET:FIRST:LAST", part)
+		}
+		out[name] = append(out[name], ranges...)
+	}
+	return out, nil
+}
+
+// physicalMTUs reads "public:1500,storage:9000".
+func physicalMTUs(s string) (map[string]int, error) {
+	out := map[string]int{}
+	for _, part := range splitList(s) {
+		name, text, _ := strings.Cut(part, ":")
+		mtu, err := strconv.Atoi(text)
+		if _, twice := out[name]; err != nil || twice {
+			return nil, fmt.Errorf("%q is not of the form PHYSNET:MTU, or names a physical network twice", part)
+		}
+		out[name] = mtu
+	}
+	return out, nil
 }
 
 func nodeCommand() *cobra.Command {

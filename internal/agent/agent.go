@@ -6,10 +6,11 @@
 // The loop's pass is the only place that changes Open vSwitch, and its order is the contract:
 //
 //  1. take in: records, what services want, what Open vSwitch shows
-//  2. bridges, controllers and patch ports are there
+//  2. bridges, controllers and patch ports are there; provider bridges have their NIC
 //  3. links and tags: tunnel and service ports appear, devices get their local VLAN        (one OVSDB transaction)
 //  4. conntrack zones of ports that have gone are emptied
 //  5. flows: what is new comes before what is old goes                                     (one OpenFlow bundle per bridge)
+//     patch ports to provider bridges are joined in the pass after the one that has put their drop flows in
 //  6. connections that the flows now in force would not admit are ended
 //  7. filtered ports get their local VLAN; ports of ours that nothing points to any more, or whose device has gone, go (one OVSDB transaction)
 //  8. report what is in the dataplane
@@ -35,6 +36,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"path/filepath"
 	"sync"
@@ -78,6 +80,7 @@ type agent struct {
 	bridges    []ovsdb.Bridge
 	ports      map[string]ovsdb.Port
 	tags       map[string]ovsdb.Tagging
+	limits     map[string]ovsdb.Limits // of devices of which it is known what they are limited to
 	dirtyPorts map[string]bool
 	dropped    map[string]bool // ports of ours wanted earlier in this process
 	released   bool            // ports of ours that nobody wants may go
@@ -87,7 +90,8 @@ type agent struct {
 	curCfg     int // what ovs-vswitchd has done
 	askedCfg   int // what we have asked for
 
-	br map[string]*bridge
+	br       map[string]*bridge
+	physical physical
 
 	// Reporting.
 	verdicts  map[nodestate.Key]l2.Verdict
@@ -97,6 +101,7 @@ type agent struct {
 	plugs     map[string]string // port id → baryon-plug last read
 	devices   map[string]string // port id → device
 	claims    map[string]string // device → port id
+	guests    map[string]string // device on the bridge of a trunk → port id
 	changed   map[string]bool   // devices that were wired for another port than they claim
 	hushed    map[string]bool   // devices whose IPv6 has been switched off
 
@@ -134,7 +139,7 @@ func newAgent(ctx context.Context, cfg Config) (*agent, error) {
 		inbox:     make(chan nodestate.Update, inboxSize),
 		tracker:   reconcile.NewTracker[nodestate.Key, nodestate.State](),
 		revisions: map[nodestate.Key]int64{}, owners: map[uint64]nodestate.Key{},
-		ports: map[string]ovsdb.Port{}, tags: map[string]ovsdb.Tagging{}, dirtyPorts: map[string]bool{}, dropped: map[string]bool{},
+		ports: map[string]ovsdb.Port{}, tags: map[string]ovsdb.Tagging{}, limits: map[string]ovsdb.Limits{}, guests: map[string]string{}, dirtyPorts: map[string]bool{}, dropped: map[string]bool{},
 		br: map[string]*bridge{}, verdicts: map[nodestate.Key]l2.Verdict{}, unsettled: map[nodestate.Key]bool{},
 		refused: map[string]string{}, plugs: map[string]string{}, devices: map[string]string{}, claims: map[string]string{},
 		changed: map[string]bool{}, hushed: map[string]bool{},
@@ -180,27 +185,30 @@ func newAgent(ctx context.Context, cfg Config) (*agent, error) {
 
 // declare fixes the bridges and patch ports of this node.
 func (a *agent) declare() {
-	_, port, _ := net.SplitHostPort(a.cfg.ControllerListen)
-	mk := func(name string) ovsdb.Bridge {
-		return ovsdb.Bridge{
-			Name: name, DatapathType: a.datapath, FailMode: "secure",
-			Protocols:   []string{"OpenFlow10", "OpenFlow13", "OpenFlow14"},
-			OtherConfig: map[string]string{"disable-in-band": "true", "mac-table-size": "50000"},
-			Controller:  "tcp:127.0.0.1:" + port, ProbeMS: 10000, MaxBackoffMS: 1000,
-		}
-	}
 	patch := func(name, bridge, peer string) {
 		a.ports[name] = ovsdb.Port{Name: name, Bridge: bridge, Type: "patch", Options: map[string]string{"peer": peer}}
 		a.dirtyPorts[name] = true
 	}
-	a.bridges = []ovsdb.Bridge{mk(names.BrInt)}
+	a.bridges = []ovsdb.Bridge{a.ofBridge(names.BrInt)}
 	if a.cfg.TunnelIP.IsValid() {
-		a.bridges = append(a.bridges, mk(names.BrTun))
+		a.bridges = append(a.bridges, a.ofBridge(names.BrTun))
 		patch(names.PatchTun, names.BrInt, names.PatchInt)
 		patch(names.PatchInt, names.BrTun, names.PatchTun)
 	}
 	for _, b := range a.bridges {
 		a.br[b.Name] = newBridge(b.Name, filepath.Join(a.cfg.OVSRunDir, b.Name+".mgmt"), a.loop.Dirty, a.settleOwner)
+	}
+	a.adopt(a.cfg.Physical)
+}
+
+// ofBridge is a bridge whose controller is this agent.
+func (a *agent) ofBridge(name string) ovsdb.Bridge {
+	_, port, _ := net.SplitHostPort(a.cfg.ControllerListen)
+	return ovsdb.Bridge{
+		Name: name, DatapathType: a.datapath, FailMode: "secure",
+		Protocols:   []string{"OpenFlow10", "OpenFlow13", "OpenFlow14"},
+		OtherConfig: map[string]string{"disable-in-band": "true", "mac-table-size": "50000"},
+		Controller:  "tcp:127.0.0.1:" + port, ProbeMS: 10000, MaxBackoffMS: 1000,
 	}
 }
 
@@ -251,7 +259,7 @@ func (a *agent) info() nodestate.NodeInfo {
 	return nodestate.NodeInfo{
 		Host: a.cfg.Host, Roles: a.cfg.Roles, TunnelIP: a.cfg.TunnelIP, TunnelTypes: a.cfg.TunnelTypes,
 		DatapathType: a.datapath, HybridPlug: a.cfg.Firewall == FirewallHybrid, Firewall: a.cfg.Firewall,
-		Version: a.cfg.Version, AvailabilityZone: a.cfg.AvailabilityZone,
+		Version: a.cfg.Version, AvailabilityZone: a.cfg.AvailabilityZone, BridgeMappings: maps.Clone(a.cfg.Physical.Mappings),
 	}
 }
 
@@ -298,6 +306,9 @@ func (a *agent) pass(ctx context.Context, p reconcile.Pass) (time.Duration, erro
 	if err := a.applyBridges(ctx); err != nil {
 		return 0, err
 	}
+	if err := a.applyPhysical(ctx); err != nil {
+		return 0, err
+	}
 	a.applyGuard(ctx, p.Full)
 	wanted := a.engine.Flush()
 	a.takeWanted(wanted)
@@ -310,7 +321,7 @@ func (a *agent) pass(ctx context.Context, p reconcile.Pass) (time.Duration, erro
 		errs = append(errs, err)
 	}
 	missing := ""
-	for _, name := range []string{names.BrInt, names.BrTun} {
+	for _, name := range append([]string{names.BrInt, names.BrTun}, a.usable()...) {
 		b := a.br[name]
 		if b == nil {
 			continue
@@ -332,6 +343,7 @@ func (a *agent) pass(ctx context.Context, p reconcile.Pass) (time.Duration, erro
 		if again := a.finishGuard(ctx); again > 0 && (retry == 0 || again < retry) {
 			retry = again
 		}
+		a.join()
 		a.dropGuard(ctx)
 		a.settle()
 		a.setHealth(a.refusals())
@@ -354,10 +366,13 @@ func (a *agent) hasRefusals() bool {
 			return true
 		}
 	}
-	return len(a.refused) > 0
+	return len(a.refused) > 0 || len(a.physical.unusable) > 0
 }
 
 func (a *agent) refusals() string {
+	if why := a.unusable(); why != "" {
+		return why
+	}
 	if a.hasRefusals() {
 		return "Open vSwitch refuses some ports or flows; their records say which"
 	}

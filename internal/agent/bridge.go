@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"baryon/internal/agent/l2"
 	"baryon/internal/delta"
 	"baryon/internal/openflow"
 	"baryon/internal/pipeline"
@@ -30,6 +31,7 @@ type bridge struct {
 	flows     *delta.Map[openflow.FlowKey, openflow.Flow]
 	forget    []openflow.FlowMod           // learned flows that must go
 	bad       map[openflow.FlowKey]badFlow // flows that were refused
+	meters    *delta.Map[uint32, openflow.MeterConfig]
 }
 
 // badFlow is a flow that the switch refused.
@@ -47,7 +49,7 @@ const (
 
 func newBridge(name, path string, notify func(), eased func(cookie uint64)) *bridge {
 	return &bridge{
-		name: name, path: path, notify: notify, eased: eased, bad: map[openflow.FlowKey]badFlow{},
+		name: name, path: path, notify: notify, eased: eased, meters: newMeters(l2.SameMeter), bad: map[openflow.FlowKey]badFlow{},
 		flows: delta.NewMap[openflow.FlowKey](func(a, b openflow.Flow) bool { return a.Equal(&b) }, true),
 	}
 }
@@ -112,11 +114,15 @@ func (a *agent) applyFlows(ctx context.Context, b *bridge, full bool) (ready boo
 		}
 	}
 	a.condemn(b)
-	mods := b.plan(time.Now(), a.confirmed)
-	if len(mods) == 0 {
-		return true, nil
+	if err := a.applyMeters(ctx, b, false); err != nil {
+		return true, err
 	}
-	return true, a.push(ctx, b, mods)
+	if mods := b.plan(time.Now(), a.confirmed); len(mods) > 0 {
+		if err := a.push(ctx, b, mods); err != nil {
+			return true, err
+		}
+	}
+	return true, a.applyMeters(ctx, b, true)
 }
 
 // connect dials the management socket.  Port numbers in the database may be those of an ovs-vswitchd that has gone, so the connection
@@ -159,6 +165,9 @@ func (a *agent) load(ctx context.Context, b *bridge) error {
 		if f := stats[i].Flow; pipeline.Ours(f.Cookie) && !pipeline.Learned(f.Cookie) {
 			have[f.Key()] = f
 		}
+	}
+	if err := b.loadMeters(ctx); err != nil {
+		return err
 	}
 	b.flows.Load(have)
 	clear(b.bad)

@@ -40,7 +40,11 @@ type Config struct {
 	TunnelChecksum   bool       // options:csum=true on tunnel ports
 	Version          string
 	AvailabilityZone string
+	Physical         Physical      // which physical networks the node is attached to, and how
 	Resync           time.Duration // how often everything is read back and compared, default 1 minute
+
+	// Reload reads Physical again; nil: it never changes.
+	Reload func(ctx context.Context) (Physical, error)
 
 	Source   nodestate.Source
 	Managers []Manager
@@ -114,6 +118,9 @@ func (c Config) check() error {
 		if !slices.Contains([]string{"compute", "network"}, r) {
 			return fmt.Errorf("role %q: must be compute or network", r)
 		}
+	}
+	if err := c.Physical.Check(); err != nil {
+		return err
 	}
 	if _, _, err := net.SplitHostPort(c.ControllerListen); err != nil {
 		return fmt.Errorf("controller address: %w", err)

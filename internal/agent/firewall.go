@@ -46,7 +46,7 @@ func (a *agent) takeFilter(places map[string]*l2.Place) {
 			delete(f.lacking, id)
 			delete(f.notes, id)
 		} else {
-			f.engine.Wire(id, firewall.Place{OFPort: p.OFPort, VLAN: p.VLAN})
+			f.engine.Wire(id, firewall.Place{OFPort: p.OFPort, VLAN: p.VLAN, Uplink: p.Uplink})
 		}
 	}
 	f.engine.Patch(a.engine.State().PatchTun)

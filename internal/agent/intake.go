@@ -69,6 +69,7 @@ func (a *agent) takeUpdate(u nodestate.Update) {
 		}
 		for _, b := range a.br {
 			b.flows.Release()
+			b.meters.Release()
 		}
 		a.log.Info("state confirmed by server", "rev", u.Revision, "records", len(u.Upserts))
 	}
@@ -76,7 +77,7 @@ func (a *agent) takeUpdate(u nodestate.Update) {
 
 // switched kinds are answered for by the switch, the others by a manager.
 func switched(k nodestate.Kind) bool {
-	return k == nodestate.KindNetwork || k == nodestate.KindPort || k == nodestate.KindPeers
+	return k == nodestate.KindNetwork || k == nodestate.KindPort || k == nodestate.KindPeers || k == nodestate.KindTrunk
 }
 
 // grouped kinds are answered for by the firewall.
@@ -170,7 +171,15 @@ func (a *agent) takePorts(full bool) {
 // takePort tells the engine of one port that has changed.
 func (a *agent) takePort(name string) {
 	v, ok := a.ovs.Port(name)
+	if !ok || !onTrunkBridge(v) {
+		a.dropGuest(name)
+	}
 	switch {
+	case ok && onTrunkBridge(v):
+		a.unplugged(name)
+		a.takeGuest(name, v)
+	case a.physical.patches[name] != "":
+		a.takePatch(a.physical.patches[name])
 	case name == names.PatchTun || name == names.PatchInt:
 		tun, _ := a.ovs.Port(names.PatchTun)
 		int, _ := a.ovs.Port(names.PatchInt)
@@ -188,17 +197,23 @@ func (a *agent) takePort(name string) {
 		}
 		a.engine.Device(l2.Device{
 			Name: name, IfaceID: id, OFPort: v.OFPort, Error: v.Error, Tag: v.Tagging.Tag, Changed: a.changed[name],
+			Metered: a.metered(v), Shaped: a.shaped(v),
 		})
 		a.claims[name], a.devices[id] = id, name
 		a.guardDevice(name, id)
 		a.takeInstance(id, v.ExternalIDs[ovsdb.KeyPlug])
 	default:
-		a.engine.Tunnel(name, 0)
-		a.engine.Unplug(name)
-		a.unclaim(name)
-		delete(a.changed, name)
-		delete(a.hushed, name)
+		a.unplugged(name)
 	}
+}
+
+// unplugged tells the engine that a port stands for nothing that it knows.
+func (a *agent) unplugged(name string) {
+	a.engine.Tunnel(name, 0)
+	a.engine.Unplug(name)
+	a.unclaim(name)
+	delete(a.changed, name)
+	delete(a.hushed, name)
 }
 
 func (a *agent) unclaim(name string) {
@@ -254,6 +269,13 @@ func (a *agent) recallVLANs(ports []string) {
 
 // takeWanted carries the engine's change over to what is wanted of the drivers.
 func (a *agent) takeWanted(d l2.Delta) {
+	for bridge, flows := range d.Provider {
+		if b := a.br[bridge]; b != nil {
+			for k, f := range flows {
+				b.want(k, f)
+			}
+		}
+	}
 	for k, f := range d.Int {
 		a.br[names.BrInt].want(k, f)
 	}
@@ -272,6 +294,10 @@ func (a *agent) takeWanted(d l2.Delta) {
 			delete(a.dropped, name)
 		}
 		a.dirtyPorts[name] = true
+	}
+	a.takeLimits(d.Limits)
+	for id, m := range d.Meters {
+		a.br[names.BrInt].wantMeter(id, m)
 	}
 	var live []string
 	for name, t := range d.Tags {

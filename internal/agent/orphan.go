@@ -51,6 +51,9 @@ func (a *agent) condemn(b *bridge) {
 
 // owns says that a flow with this cookie may stand on the number of a port.
 func (a *agent) owns(name string, cookie uint64) bool {
+	if a.physical.patches[name] != "" {
+		return true // whatever the network: the number is the patch port's
+	}
 	v, _ := a.ovs.Port(name)
 	owners := l2.DeviceOwners(name, v.ExternalIDs[ovsdb.KeyIfaceID])
 	return slices.ContainsFunc(owners, func(o string) bool { return pipeline.OwnerHash(o) == pipeline.OwnerOf(cookie) })

@@ -70,19 +70,23 @@ func (a *agent) applyPorts(ctx context.Context, removals bool) error {
 	if len(a.dirtyPorts) == 0 {
 		return nil
 	}
-	plan := ovsdb.Plan{Tags: map[string]ovsdb.Tagging{}}
+	plan := ovsdb.Plan{Tags: map[string]ovsdb.Tagging{}, Limits: map[string]ovsdb.Limits{}}
 	var done []string
 	for _, name := range sortedKeys(a.dirtyPorts) {
 		if a.isLeaving(name) {
 			continue // CurCfg's event wakes us
 		}
 		have, there := a.ovs.Port(name)
-		want, wanted := a.ports[name]
+		want, wanted := a.wantedPort(name)
 		if !there && !wanted {
 			delete(a.refused, name)
 		}
 		tag, tagged := a.tags[name]
+		fresh := tagged && wanted && !there && !want.Dead
 		tagged = tagged && there && !tag.Equal(have.Tagging)
+		if l, ok := a.limits[name]; ok && there && l != have.Limits {
+			plan.Limits[name] = l
+		}
 		if removals {
 			if tagged {
 				plan.Tags[name] = tag
@@ -96,8 +100,15 @@ func (a *agent) applyPorts(ctx context.Context, removals bool) error {
 		if _, ok := a.ovs.Bridge(want.Bridge); wanted && !ok {
 			continue // the bridge's own event comes
 		}
+		if bridge := a.physical.patches[name]; wanted && bridge != "" && !a.joinable(bridge) {
+			continue // comes with the bridge
+		}
 		if wanted && (!there || !have.Ours || !want.Equal(have.AsPort())) {
 			plan.Ports = append(plan.Ports, want)
+			a.claimBridge(&plan, want.Bridge)
+		}
+		if fresh {
+			plan.Tags[name] = tag
 		}
 		if tagged && a.late(name, tag) {
 			continue
@@ -108,6 +119,9 @@ func (a *agent) applyPorts(ctx context.Context, removals bool) error {
 		if wanted || !there || !have.Ours {
 			done = append(done, name) // nothing to remove later; what changes next marks it again
 		}
+	}
+	if removals {
+		a.abandon(&plan)
 	}
 	if err := a.applySplit(ctx, plan); err != nil {
 		return err
@@ -147,7 +161,16 @@ func (a *agent) applySplit(ctx context.Context, plan ovsdb.Plan) error {
 		return err
 	}
 	for _, p := range plan.Ports {
-		if err := single(ovsdb.Plan{Ports: []ovsdb.Port{p}}, p.Name); err != nil {
+		one := ovsdb.Plan{Ports: []ovsdb.Port{p}}
+		if tag, ok := plan.Tags[p.Name]; ok {
+			one.Tags = map[string]ovsdb.Tagging{p.Name: tag}
+		}
+		if err := single(one, p.Name); err != nil {
+			return err
+		}
+	}
+	for _, name := range sortedKeys(plan.Limits) {
+		if err := single(ovsdb.Plan{Limits: map[string]ovsdb.Limits{name: plan.Limits[name]}}, name); err != nil {
 			return err
 		}
 	}

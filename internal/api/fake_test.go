@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -30,8 +31,9 @@ type rules struct {
 	limits   map[string]map[string]int
 	bindings map[string]*model.PortBinding
 	hosted   map[string]bool
-	fault    error // what the next write answers
-	crash    bool  // the next write panics
+	shared   map[model.ID]bool // networks
+	fault    error             // what the next write answers
+	crash    bool              // the next write panics
 }
 
 func (f *rules) trip() error {
@@ -81,6 +83,9 @@ func kindOf[T any](f *rules, def *resource.Definition[T], std func(*T) *model.St
 		Visible: visible,
 		Present: func(_ store.Read, _ *identity.Caller, row *T) *T {
 			shown := *row
+			if n, ok := any(&shown).(*model.Network); ok {
+				n.Shared = f.shared[n.ID]
+			}
 			if p, ok := any(&shown).(*model.Port); ok {
 				p.Status = model.StatusDown
 				if p.AdminStateUp && p.Binding.Host != "" {
@@ -97,8 +102,9 @@ func kindOf[T any](f *rules, def *resource.Definition[T], std func(*T) *model.St
 			for i, one := range in {
 				row := one.Value
 				std(&row).ID, std(&row).CreatedAt, std(&row).UpdatedAt = f.id(), epoch, epoch.Add(time.Duration(i)*time.Second)
-				if n, ok := any(&row).(*model.Network); ok && n.Segment.Type == "" {
-					n.Segment.Type = model.TypeLocal
+				if n, ok := any(&row).(*model.Network); ok {
+					f.shared[n.ID] = n.Shared
+					n.Segment.Type = cmp.Or(n.Segment.Type, model.TypeLocal)
 				}
 				rows = append(rows, &row)
 			}
@@ -363,12 +369,15 @@ type bench struct {
 func newBench(t *testing.T, change func(*Config)) *bench {
 	st := storetest.New(t, model.NetworkTable, model.SubnetTable, model.PortTable, model.AgentTable,
 		model.SecurityGroupTable, model.SecurityGroupRuleTable, model.AddressGroupTable, model.DefaultRuleTable)
-	f := &rules{st: st, limits: map[string]map[string]int{}, bindings: map[string]*model.PortBinding{}, hosted: map[string]bool{}}
+	f := &rules{st: st, limits: map[string]map[string]int{}, bindings: map[string]*model.PortBinding{}, hosted: map[string]bool{}, shared: map[model.ID]bool{}}
 	never := func(*model.Port) bool { return false }
 	c := Config{Store: st, Auth: tokens{}, Services: Services{
-		Networks: kindOf(f, model.Networks, func(n *model.Network) *model.Standard { return &n.Standard }, func(n *model.Network) bool { return n.Shared }),
-		Subnets:  kindOf(f, model.Subnets, func(s *model.Subnet) *model.Standard { return &s.Standard }, func(*model.Subnet) bool { return false }),
-		Ports:    kindOf(f, model.Ports, func(p *model.Port) *model.Standard { return &p.Standard }, never),
+		Networks:      kindOf(f, model.Networks, func(n *model.Network) *model.Standard { return &n.Standard }, func(n *model.Network) bool { return f.shared[n.ID] }),
+		Subnets:       kindOf(f, model.Subnets, func(s *model.Subnet) *model.Standard { return &s.Standard }, func(*model.Subnet) bool { return false }),
+		Ports:         kindOf(f, model.Ports, func(p *model.Port) *model.Standard { return &p.Standard }, never),
+		Segments:      kindOf(f, model.Segments, func(s *model.NetworkSegment) *model.Standard { return &s.Standard }, func(*model.NetworkSegment) bool { return false }),
+		SegmentRanges: kindOf(f, model.SegmentRanges, func(r *model.SegmentRange) *model.Standard { return &r.Standard }, func(*model.SegmentRange) bool { return false }),
+		RBACPolicies:  kindOf(f, model.RBACPolicies, func(p *model.RBACPolicy) *model.Standard { return &p.Standard }, func(*model.RBACPolicy) bool { return false }),
 		SecurityGroups: kindOf(f, model.SecurityGroups, func(g *model.SecurityGroup) *model.Standard { return &g.Standard },
 			func(*model.SecurityGroup) bool { return false }),
 		SecurityGroupRules: kindOf(f, model.SecurityGroupRules, func(r *model.SecurityGroupRule) *model.Standard { return &r.Standard },
@@ -377,6 +386,10 @@ func newBench(t *testing.T, change func(*Config)) *bench {
 			func(*model.AddressGroup) bool { return false }),
 		DefaultRules: kindOf(f, model.DefaultRules, func(r *model.DefaultRule) *model.Standard { return &r.Standard },
 			func(*model.DefaultRule) bool { return true }),
+		QoSPolicies: kindOf(f, model.QoSPolicies, func(p *model.QoSPolicy) *model.Standard { return &p.Standard },
+			func(p *model.QoSPolicy) bool { return p.Shared }),
+		Trunks:   kindOf(f, model.Trunks, func(t *model.Trunk) *model.Standard { return &t.Standard }, func(*model.Trunk) bool { return false }),
+		QoSRules: struct{ noRules }{}, SubPorts: struct{ noSubPorts }{},
 		Agents: &neutron.Kind[model.Agent]{
 			Def:     model.Agents,
 			Visible: func(_ store.Read, c *identity.Caller, _ *model.Agent) bool { return c.IsAdmin() },
@@ -475,3 +488,9 @@ func (f *rules) Zones(store.Read) []*model.AvailabilityZone {
 		{Name: "az2", Resource: model.ZoneNetwork, State: model.ZoneUnavailable},
 	}
 }
+
+// The rules of QoS policies and the subports of trunks are not faked: their routes are only listed here.
+type (
+	noRules    QoSRules
+	noSubPorts SubPorts
+)

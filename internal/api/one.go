@@ -21,14 +21,23 @@ var nowhere = map[string]string{
 	"security_group":              "Security group %s does not exist",
 	"security_group_rule":         "Security group rule %s does not exist",
 	"default_security_group_rule": "Default Security Group rule %s does not exist",
+	"rbac_policy":                 "RBAC policy of type unknown with ID %s not found",
+	"network_segment_range":       "Network Segment Range %s could not be found.",
 	"address_group":               "Address group %s could not be found.",
+	"policy":                      "QoS policy %s could not be found.",
 }
+
+// called are the names of exceptions that are not made of the resource's own.
+var called = map[string]string{"policy": "QosPolicy"}
 
 // notFound is the answer for an id that names nothing the caller may know of: "PortNotFound", "Port x could not be found.".
 func notFound(singular, id string) error {
 	var name string
 	for word := range strings.SplitSeq(singular, "_") {
 		name += strings.ToUpper(word[:1]) + word[1:]
+	}
+	if other, ok := called[singular]; ok {
+		name = other
 	}
 	if message, ok := nowhere[singular]; ok {
 		return neutron.NotFound(name+"NotFound", message, resource.Show(id))

@@ -34,6 +34,8 @@ func (s *server) table() []route {
 	v := &s.Services
 	routes := slices.Concat(
 		collection(s, "networks", v.Networks),
+		collection(s, "segments", v.Segments),
+		collection(s, "network_segment_ranges", v.SegmentRanges),
 		collection(s, "subnets", v.Subnets),
 		collection(s, "ports", v.Ports),
 		collection(s, "agents", v.Agents),
@@ -41,16 +43,25 @@ func (s *server) table() []route {
 		collection(s, "security-group-rules", v.SecurityGroupRules),
 		collection(s, "address-groups", v.AddressGroups),
 		collection(s, "default-security-group-rules", v.DefaultRules),
+		collection(s, "rbac-policies", v.RBACPolicies),
+		collection(s, "qos/policies", v.QoSPolicies),
+		collection(s, "trunks", v.Trunks),
 		s.quotaRoutes(),
 		s.extensionRoutes(),
 	)
 	if v.Tags != nil {
-		for _, plural := range []string{"networks", "subnets", "ports", "security-groups", "security-group-rules"} {
+		for _, plural := range []string{"networks", "subnets", "ports", "security-groups", "security-group-rules", "qos/policies", "policies", "trunks", "network_segment_ranges"} {
 			routes = append(routes, s.tagRoutes(plural)...)
 		}
 	}
 	if v.Addresses != nil {
 		routes = append(routes, s.addressRoutes()...)
+	}
+	if v.QoSRules != nil {
+		routes = append(routes, s.qosRoutes()...)
+	}
+	if v.SubPorts != nil {
+		routes = append(routes, s.trunkRoutes()...)
 	}
 	if v.DHCP != nil {
 		routes = append(routes, s.schedulingRoutes()...)

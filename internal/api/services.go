@@ -28,16 +28,25 @@ type Reader interface {
 // hidden -> NotFound.  Ids come from the path unchecked: what is not found is NotFound.
 type Services struct {
 	Networks *neutron.Kind[model.Network]
+	Segments *neutron.Kind[model.NetworkSegment]
 	Subnets  *neutron.Kind[model.Subnet]
 	Ports    *neutron.Kind[model.Port]
 	Agents   *neutron.Kind[model.Agent] // registered by nodes, so Create is nil
+
+	SegmentRanges *neutron.Kind[model.SegmentRange]
+	RBACPolicies  *neutron.Kind[model.RBACPolicy]
 
 	SecurityGroups     *neutron.Kind[model.SecurityGroup]
 	SecurityGroupRules *neutron.Kind[model.SecurityGroupRule]
 	AddressGroups      *neutron.Kind[model.AddressGroup]
 	DefaultRules       *neutron.Kind[model.DefaultRule]
 
+	QoSPolicies *neutron.Kind[model.QoSPolicy]
+	Trunks      *neutron.Kind[model.Trunk]
+
 	Addresses      Addresses
+	QoSRules       QoSRules
+	SubPorts       SubPorts
 	Tags           Tags
 	Quotas         Quotas
 	DHCP           DHCPScheduling
@@ -52,6 +61,25 @@ type Addresses interface {
 	AddAddresses(ctx context.Context, c *identity.Caller, groupID string, add []netip.Prefix) (*model.AddressGroup, error)
 	// RemoveAddresses takes prefixes out and returns the group; AddressesNotFound if it lacks one of them.
 	RemoveAddresses(ctx context.Context, c *identity.Caller, groupID string, remove []netip.Prefix) (*model.AddressGroup, error)
+}
+
+// QoSRules are the rules of a QoS policy.  typ is a QoS constant of package model; an empty policyID stands for whichever policy has the
+// rule.  QosPolicyNotFound, QosRuleNotFound, and QoSRulesConflict for a second rule of a type and direction.
+type QoSRules interface {
+	QoSRules(ctx context.Context, c *identity.Caller, policyID, typ string) ([]*model.QoSRule, error)
+	QoSRule(ctx context.Context, c *identity.Caller, policyID, typ, id string) (*model.QoSRule, error)
+	CreateQoSRule(ctx context.Context, c *identity.Caller, policyID, typ string, in *resource.Input[model.QoSRule]) (*model.QoSRule, error)
+	UpdateQoSRule(ctx context.Context, c *identity.Caller, policyID, typ, id string, in *resource.Input[model.QoSRule]) (*model.QoSRule, error)
+	DeleteQoSRule(ctx context.Context, c *identity.Caller, policyID, typ, id string) error
+}
+
+// SubPorts are what a trunk carries.  Lists come without duplicate ports; what of a segment is missing is theirs to refuse.
+type SubPorts interface {
+	SubPorts(ctx context.Context, c *identity.Caller, trunkID string) ([]model.SubPort, error)
+	// AddSubPorts puts ports into a trunk and returns it, presented; DuplicateSubPort, PortInUseAsSubPort, PortInUseAsTrunkParent, ….
+	AddSubPorts(ctx context.Context, c *identity.Caller, trunkID string, add []model.SubPort) (*model.Trunk, error)
+	// RemoveSubPorts takes ports, of which only the id counts, out of a trunk and returns it, presented; SubPortNotFound.
+	RemoveSubPorts(ctx context.Context, c *identity.Caller, trunkID string, remove []model.SubPort) (*model.Trunk, error)
 }
 
 // Tags are the tags of objects.  collection is the plural as paths have it: "ports", "security-groups".  Each change bumps the

@@ -2,6 +2,8 @@ package compile
 
 import (
 	"iter"
+	"maps"
+	"slices"
 	"strings"
 
 	"baryon/internal/model"
@@ -67,6 +69,10 @@ func (b *batch) change(c store.Change) {
 				b.mark(nodestate.GroupKey(string(rule.SecurityGroupID)))
 			}
 		}
+	case model.QoSPolicyTable.Name:
+		b.qosChanged(rows[model.QoSPolicy](c))
+	case model.TrunkTable.Name:
+		b.mark(nodestate.TrunkKey(c.Key))
 	case model.AddressGroupTable.Name:
 		b.markMembers(model.ID(c.Key))
 	}
@@ -85,7 +91,10 @@ func (b *batch) networkChanged(old, new *model.Network) {
 	b.mark(nodestate.NetworkKey(string(id)))
 	b.mark(nodestate.DHCPKey(string(id)))
 	b.recheck[id] = struct{}{}
-	if old != nil && new != nil && old.Segment == new.Segment {
+	if old == nil || new == nil || old.QoSPolicyID != new.QoSPolicyID {
+		b.markPortsOf(id)
+	}
+	if old != nil && new != nil && old.Segment == new.Segment && slices.Equal(old.More, new.More) {
 		return
 	}
 	if n := b.e.nets[id]; n != nil {
@@ -130,6 +139,9 @@ func (b *batch) portChanged(old, new *model.Port) {
 	}
 	if to != "" {
 		b.bind(p.ID, p.NetworkID, to)
+	}
+	for _, t := range trunksOf(b.after, p.ID) {
+		b.mark(nodestate.TrunkKey(string(t.ID)))
 	}
 }
 
@@ -176,7 +188,8 @@ func (b *batch) nodeChanged(old, new *model.Node) {
 		return
 	}
 	name := either(old, new).Host
-	if old == nil || new == nil || old.TunnelIP != new.TunnelIP || !sameSet(old.TunnelTypes, new.TunnelTypes) {
+	if old == nil || new == nil || old.TunnelIP != new.TunnelIP || !sameSet(old.TunnelTypes, new.TunnelTypes) ||
+		!maps.Equal(old.BridgeMappings, new.BridgeMappings) {
 		for net := range h.local {
 			b.mark(nodestate.PeersKey(string(net), name))
 		}
@@ -264,7 +277,7 @@ func (e *Engine) host(name string) *host {
 	if h == nil {
 		h = &host{
 			ports: make(map[model.ID]struct{}), local: make(map[model.ID]int), serves: make(map[model.ID]struct{}),
-			groups: make(map[model.ID]int), members: make(map[model.ID]int),
+			groups: make(map[model.ID]int), members: make(map[model.ID]int), trunks: make(map[model.ID]struct{}),
 		}
 		e.hosts[name] = h
 	}

@@ -9,10 +9,11 @@
 //
 //	port       bound to the node
 //	network    has a bound port on the node, or is served by the node's DHCP
-//	peers      of those networks, on every other host that has a bound port there and a tunnel endpoint of the network's type
+//	peers      of those networks, on every other host that has a bound port there and carries the network in a tunnel
 //	dhcp       networks that the node serves, if administratively up with at least one DHCP-enabled subnet
 //	dhcp-host  every named port of those
 //	group      security groups of the ports that it filters
+//	trunk      its parent port is bound to the node
 //	members    what the rules of those groups name: the addresses of a remote security group's ports, or of an address group
 package compile
 
@@ -50,6 +51,9 @@ func Node(r store.Read, cfg Config, host string) []nodestate.Record {
 		}
 		local[p.NetworkID] = true
 		out = append(out, Port(r, p))
+		for _, t := range trunksOf(r, p.ID) {
+			out = append(out, Trunk(t))
+		}
 		for _, g := range groupsOf(p) {
 			groups[g] = true
 		}

@@ -27,6 +27,7 @@ type Engine struct {
 	hosts   map[string]*host
 	groups  map[model.ID]*group
 	members map[model.ID]map[string]struct{} // Members records -> nodes that need them
+	trunks  map[model.ID]string              // trunks -> nodes that carry their parents
 }
 
 // Entry is a compiled record.  It is a constant: a change makes a new one.
@@ -54,6 +55,7 @@ type host struct {
 	local   map[model.ID]int      // networks of those ports -> how many
 	serves  map[model.ID]struct{} // networks whose DHCP it serves
 	groups  map[model.ID]int      // security groups that filter those ports -> how many
+	trunks  map[model.ID]struct{} // whose parents are among those ports
 	members map[model.ID]int      // what the rules of those groups name -> how many of the groups do
 }
 
@@ -77,6 +79,7 @@ func (e *Engine) Reset(r store.Read) {
 	e.hosts = make(map[string]*host)
 	e.groups = make(map[model.ID]*group)
 	e.members = make(map[model.ID]map[string]struct{})
+	e.trunks = make(map[model.ID]string)
 	b := newBatch(e, r, r.Revision())
 	b.silent = true
 	for n := range store.All(r, model.NetworkTable) {
@@ -146,6 +149,11 @@ func (h *host) keys(e *Engine, node string) iter.Seq[nodestate.Key] {
 	return func(yield func(nodestate.Key) bool) {
 		for p := range h.ports {
 			if !yield(nodestate.PortKey(string(p))) {
+				return
+			}
+		}
+		for t := range h.trunks {
+			if !yield(nodestate.TrunkKey(string(t))) {
 				return
 			}
 		}
@@ -233,6 +241,9 @@ func (e *Engine) needs(node string, ent *Entry) bool {
 		return h.groups[id] > 0
 	case nodestate.KindMembers:
 		return h.members[id] > 0
+	case nodestate.KindTrunk:
+		_, ok := h.trunks[id]
+		return ok
 	}
 	return false
 }

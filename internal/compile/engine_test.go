@@ -52,7 +52,7 @@ func (w world) step(*rapid.T) {
 }
 
 func (w world) op() func(store.Tx) {
-	switch w.pick("table", 14) {
+	switch w.pick("table", 17) {
 	case 0:
 		return w.network()
 	case 1:
@@ -69,6 +69,10 @@ func (w world) op() func(store.Tx) {
 		return w.rule()
 	case 8:
 		return w.addressGroup()
+	case 9:
+		return w.policy()
+	case 10, 11:
+		return w.trunk()
 	default:
 		return w.port()
 	}
@@ -84,10 +88,17 @@ func change[T any](w world, t *resource.Table[T], row *T) func(store.Tx) {
 func (w world) network() func(store.Tx) {
 	n := w.pick("net", 3)
 	typ := []string{model.TypeVXLAN, model.TypeGRE, model.TypeLocal}[w.pick("type", 3)]
-	return change(w, model.NetworkTable, &model.Network{
+	row := &model.Network{
 		Standard: model.Standard{ID: netID(n)}, Name: fmt.Sprint("n", w.pick("name", 2)), AdminStateUp: w.pick("up", 4) > 0,
-		MTU: 1450, Segment: model.Segment{Type: typ, SegmentationID: uint32(n + 1)},
-	})
+		MTU: 1450, Segment: model.Segment{Type: typ, SegmentationID: uint32(n + 1)}, QoSPolicyID: w.policyID(),
+	}
+	if w.pick("more", 3) == 0 {
+		row.More = []model.Segment{{Type: model.TypeVLAN, PhysicalNetwork: "public", SegmentationID: uint32(n + 1)}}
+		if w.flip("provider first") {
+			row.Segment, row.More[0] = row.More[0], row.Segment
+		}
+	}
+	return change(w, model.NetworkTable, row)
 }
 
 func (w world) subnet() func(store.Tx) {
@@ -105,6 +116,9 @@ func (w world) node() func(store.Tx) {
 	if w.pick("tunnel", 4) > 0 {
 		n.TunnelIP = netip.AddrFrom4([4]byte{192, 0, 2, byte(h)})
 		n.TunnelTypes = [][]string{{model.TypeVXLAN, model.TypeGRE}, {model.TypeGRE, model.TypeVXLAN}, {model.TypeVXLAN}}[w.pick("types", 3)]
+	}
+	if w.pick("mapping", 3) == 0 {
+		n.BridgeMappings = map[string]string{"public": []string{"br-ex", "br-two"}[w.pick("bridge", 2)]}
 	}
 	return change(w, model.NodeTable, n)
 }
@@ -125,7 +139,7 @@ func (w world) port() func(store.Tx) {
 	owner := []string{"", "compute:nova", model.OwnerDHCP, "network:router_interface", "network:floatingip"}[w.pick("owner", 5)]
 	p := &model.Port{
 		Standard: model.Standard{ID: portID(n), ProjectID: "p"}, NetworkID: netID(s % 3), AdminStateUp: w.pick("up", 4) > 0,
-		MAC: model.MAC{2, 0, 0, 0, 0, byte(n)}, DeviceOwner: owner, Name: []string{"", "x"}[w.pick("name", 2)],
+		MAC: model.MAC{2, 0, 0, 0, 0, byte(n)}, DeviceOwner: owner, Name: []string{"", "x"}[w.pick("name", 2)], QoSPolicyID: w.policyID(),
 	}
 	ip := 10 + n
 	if w.pick("gateway", 4) == 0 {
@@ -178,6 +192,31 @@ func (w world) addressGroup() func(store.Tx) {
 		g.Addresses = append(g.Addresses, netip.PrefixFrom(address(n, 0), 24))
 	}
 	return change(w, model.AddressGroupTable, g)
+}
+
+func (w world) policyID() model.ID { return []model.ID{"", "policy0", "policy1"}[w.pick("policy", 3)] }
+
+func (w world) policy() func(store.Tx) {
+	p := &model.QoSPolicy{Standard: model.Standard{ID: []model.ID{"policy0", "policy1"}[w.pick("policy", 2)]}}
+	for i, r := range []model.QoSRule{
+		{Type: model.QoSBandwidthLimit, Direction: model.DirectionEgress, MaxKbps: 100 * w.pick("egress", 2), MaxBurstKbps: 7},
+		{Type: model.QoSBandwidthLimit, Direction: model.DirectionIngress, MaxKbps: 200}, {Type: model.QoSDSCPMarking, DSCPMark: 8},
+	} {
+		if w.flip("rule") {
+			r.ID = model.ID(fmt.Sprint("qos", i))
+			p.Rules = append(p.Rules, r)
+		}
+	}
+	return change(w, model.QoSPolicyTable, p)
+}
+
+func (w world) trunk() func(store.Tx) {
+	n := w.pick("trunk", 2)
+	t := &model.Trunk{Standard: model.Standard{ID: model.ID(fmt.Sprint("trunk", n))}, AdminStateUp: w.flip("up"), PortID: portID(4*n + w.pick("parent", 2))}
+	for i := range w.pick("subports", 3) {
+		t.SubPorts = append(t.SubPorts, model.SubPort{PortID: portID(4*n + 2 + i), SegmentationType: model.SegmentationVLAN, SegmentationID: 20 - i})
+	}
+	return change(w, model.TrunkTable, t)
 }
 
 func groupID(n int) model.ID        { return model.ID(fmt.Sprint("group", n)) }
@@ -284,6 +323,8 @@ func clearAll(t *rapid.T, st *store.Store) {
 		wipe(tx, model.SecurityGroupTable)
 		wipe(tx, model.SecurityGroupRuleTable)
 		wipe(tx, model.AddressGroupTable)
+		wipe(tx, model.QoSPolicyTable)
+		wipe(tx, model.TrunkTable)
 		return nil
 	})
 	if err != nil {

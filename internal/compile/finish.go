@@ -85,6 +85,8 @@ func (b *batch) compile(k nodestate.Key, changed map[model.ID][]nodestate.Key) {
 		b.compileHost(k, changed)
 	case nodestate.KindMembers:
 		b.compileMembers(k)
+	case nodestate.KindTrunk:
+		b.compileTrunk(k)
 	}
 }
 

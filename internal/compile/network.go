@@ -7,7 +7,7 @@ import (
 
 // Network compiles how a network appears on the wire.
 func Network(n *model.Network) *nodestate.Network {
-	return &nodestate.Network{
+	rec := &nodestate.Network{
 		ID:              string(n.ID),
 		Name:            n.Name,
 		Type:            n.Segment.Type,
@@ -15,9 +15,14 @@ func Network(n *model.Network) *nodestate.Network {
 		SegmentationID:  n.Segment.SegmentationID,
 		MTU:             n.MTU,
 	}
+	for _, s := range n.More {
+		rec.More = append(rec.More, nodestate.Segment{Type: s.Type, PhysicalNetwork: s.PhysicalNetwork, SegmentationID: s.SegmentationID})
+	}
+	return rec
 }
 
-// tunnelled tells whether a network's packets travel between nodes in tunnels, so that nodes need to know its peers.
-func tunnelled(n *model.Network) bool {
-	return n.Segment.Type == model.TypeVXLAN || n.Segment.Type == model.TypeGRE
+// carried is the segment of a network that a node carries.
+func carried(n *model.Network, node *model.Node) (nodestate.Segment, bool) {
+	c := nodestate.Carrier{TunnelIP: node.TunnelIP, TunnelTypes: node.TunnelTypes, BridgeMappings: node.BridgeMappings}
+	return c.Carried(Network(n))
 }

@@ -11,8 +11,8 @@ import (
 	"baryon/internal/store"
 )
 
-// Peers compiles a network on one host, from the bound ports it has there.  nil: the network is not tunnelled, or the host has no
-// tunnel endpoint of its type.  A port that is administratively down is no peer.
+// Peers compiles a network on one host, from the bound ports it has there.  nil: the host carries the network
+// in no tunnel.  A port that is administratively down is no peer.
 func Peers(r store.Read, n *model.Network, host string, ports iter.Seq[*model.Port]) *nodestate.Peers {
 	endpoint, ok := endpoint(r, n, host)
 	if !ok {
@@ -33,13 +33,14 @@ func Peers(r store.Read, n *model.Network, host string, ports iter.Seq[*model.Po
 	return rec
 }
 
-// endpoint is where tunnels of the network's type end on a host.
+// endpoint is where tunnels of the network end on a host: nowhere if the segment that the host carries is no tunnel.
 func endpoint(r store.Read, n *model.Network, host string) (netip.Addr, bool) {
-	if !tunnelled(n) {
+	node, ok := store.Get(r, model.NodeTable, host)
+	if !ok {
 		return netip.Addr{}, false
 	}
-	node, ok := store.Get(r, model.NodeTable, host)
-	if !ok || !node.TunnelIP.IsValid() || !slices.Contains(node.TunnelTypes, n.Segment.Type) {
+	seg, ok := carried(n, node)
+	if !ok || !seg.Tunnelled() {
 		return netip.Addr{}, false
 	}
 	return node.TunnelIP, true

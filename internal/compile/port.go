@@ -20,6 +20,7 @@ func Port(r store.Read, p *model.Port) *nodestate.Port {
 		DeviceOwner:  p.DeviceOwner,
 		DeviceID:     p.DeviceID,
 		Hybrid:       hybrid(p),
+		QoS:          QoS(r, p),
 	}
 	for _, f := range p.FixedIPs {
 		rec.Addresses = append(rec.Addresses, nodestate.Address{

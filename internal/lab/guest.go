@@ -360,29 +360,43 @@ func (l *Lab) populate(ctx context.Context, t Topology) error {
 	return nil
 }
 
-// networkOpts adds provider:network_type, which gophercloud offers only as a list of segments.
+// networkOpts adds what gophercloud offers elsewhere or only as a list of segments: how the network appears on the wire, and to whom.
 type networkOpts struct {
 	networks.CreateOpts
-	networkType string
+	network Network
 }
 
 // ToNetworkCreateMap makes the request's body.
 func (o networkOpts) ToNetworkCreateMap() (map[string]any, error) {
 	body, err := o.CreateOpts.ToNetworkCreateMap()
-	if err != nil || o.networkType == "" {
+	if err != nil {
 		return body, err
 	}
 	net, ok := body["network"].(map[string]any)
 	if !ok {
 		return nil, errors.New("make network body: no envelope")
 	}
-	net["provider:network_type"] = o.networkType
+	for name, attr := range map[string]struct {
+		given bool
+		value any
+	}{
+		"provider:network_type":     {o.network.Type != "", o.network.Type},
+		"provider:physical_network": {o.network.PhysicalNetwork != "", o.network.PhysicalNetwork},
+		"provider:segmentation_id":  {o.network.SegmentationID != 0, o.network.SegmentationID},
+		"router:external":           {o.network.External, true},
+		"shared":                    {o.network.Shared, true},
+		"mtu":                       {o.network.MTU != 0, o.network.MTU},
+	} {
+		if attr.given {
+			net[name] = attr.value
+		}
+	}
 	return body, nil
 }
 
 // CreateNetwork makes a network with its subnets.
 func CreateNetwork(ctx context.Context, api *gophercloud.ServiceClient, n Network) error {
-	net, err := networks.Create(ctx, api, networkOpts{CreateOpts: networks.CreateOpts{Name: n.Name}, networkType: n.Type}).Extract()
+	net, err := networks.Create(ctx, api, networkOpts{CreateOpts: networks.CreateOpts{Name: n.Name}, network: n}).Extract()
 	if err != nil {
 		return fmt.Errorf("create network %s: %w", n.Name, err)
 	}

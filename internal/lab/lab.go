@@ -73,6 +73,8 @@ type state struct {
 	ServerFlags    []string
 	AgentFlags     []string
 	SwitchPID      int
+	OutsidePID     int
+	Physical       []PhysicalNetwork
 	Servers        []*serverState
 	Nodes          []*nodeState
 	Guests         []*guestState
@@ -121,7 +123,9 @@ func Up(ctx context.Context, c Config) (*Lab, error) {
 		c.Out = io.Discard
 	}
 	l := &Lab{ovsVersion: version, out: c.Out, state: state{
-		Name: c.Name, Dir: c.Dir, Exe: c.Exe, Datapath: datapath, ServerFlags: c.ServerFlags, AgentFlags: c.AgentFlags,
+		Name: c.Name, Dir: c.Dir, Exe: c.Exe, Datapath: datapath, AgentFlags: c.AgentFlags,
+		Physical:    c.Topology.PhysicalNetworks,
+		ServerFlags: slices.Concat(c.Topology.ServerFlags, c.ServerFlags),
 	}}
 	if len(c.Servers) == 0 || len(c.Servers) > maxServers {
 		return nil, fmt.Errorf("lab up: %d servers, must be 1 to %d", len(c.Servers), maxServers)
@@ -162,6 +166,7 @@ func removeDead(ctx context.Context, c Config) error {
 // alive tells whether anything of the lab still runs.
 func (l *Lab) alive(ctx context.Context) bool {
 	boxes := []*box{{name: "switch", dir: filepath.Join(l.state.Dir, "switch"), pid: l.state.SwitchPID}}
+	boxes = append(boxes, l.outside())
 	for _, s := range l.state.Servers {
 		boxes = append(boxes, l.serverBox(s))
 	}
@@ -195,8 +200,14 @@ func (l *Lab) up(ctx context.Context, t Topology) error {
 	if err := l.save(); err != nil {
 		return err
 	}
+	if len(l.state.Physical) > 0 {
+		l.say("outside: %d physical networks", len(l.state.Physical))
+	}
 	l.say("switch and server; the nodes' datapath type is %s", l.state.Datapath)
 	if err := l.upSwitch(ctx); err != nil {
+		return err
+	}
+	if err := l.upOutside(ctx); err != nil {
 		return err
 	}
 	for i := range l.state.Servers {
@@ -299,6 +310,9 @@ ip link set eth1 up
 `, n.MgmtIP)); err != nil {
 		return err
 	}
+	if err := l.attach(ctx, n, b); err != nil {
+		return err
+	}
 	if err := l.startOVS(ctx, n); err != nil {
 		return err
 	}
@@ -314,6 +328,7 @@ func (l *Lab) Down(ctx context.Context) error {
 	for _, s := range l.state.Servers {
 		errs = append(errs, l.serverBox(s).kill(ctx))
 	}
+	errs = append(errs, l.outside().kill(ctx))
 	errs = append(errs, (&box{name: "switch", dir: filepath.Join(l.state.Dir, "switch"), pid: l.state.SwitchPID}).kill(ctx))
 	if _, err := os.Stat(filepath.Join("/run/netns", l.switchNetns())); err == nil {
 		_, err := hostRun(ctx, "ip", "netns", "delete", l.switchNetns())
@@ -371,6 +386,9 @@ func (l *Lab) StartAgent(ctx context.Context, name string) error {
 		l.state.Exe, "agent", "--host", n.Name, "--roles", join(n.Roles), "--server", join(servers),
 		"--tunnel-ip", n.TunnelIP.String(), "--tunnel-types", types, "--state-dir", "/var/lib/baryon",
 		"--datapath-type", l.state.Datapath, "--firewall-driver", n.firewall(),
+	}
+	if len(l.state.Physical) > 0 {
+		argv = append(argv, "--config", "/var/lib/baryon/agent.yaml")
 	}
 	token := filepath.Join(b.dir, "lib", "join-token")
 	if _, err := os.Stat(token); errors.Is(err, os.ErrNotExist) {
@@ -431,23 +449,35 @@ func (l *Lab) WaitSync(ctx context.Context, name string) error {
 
 // Command makes a command that runs on a node, with the node's network, mounts, host name and processes.
 func (l *Lab) Command(ctx context.Context, node string, argv ...string) (*exec.Cmd, error) {
-	n, err := l.node(node)
+	b, err := l.place(node)
 	if err != nil {
 		return nil, err
 	}
-	if !l.box(n).alive(ctx) {
+	if !b.alive(ctx) {
 		return nil, fmt.Errorf("node %s is down", node)
 	}
-	return l.box(n).command(ctx, argv...), nil
+	return b.command(ctx, argv...), nil
 }
 
-// Run runs a command on a node and returns what it printed.
+// Run runs a command on a node, or outside, and returns what it printed.
 func (l *Lab) Run(ctx context.Context, node string, argv ...string) (string, error) {
-	n, err := l.node(node)
+	b, err := l.place(node)
 	if err != nil {
 		return "", err
 	}
-	return l.box(n).run(ctx, argv...)
+	return b.run(ctx, argv...)
+}
+
+// place is the box of a node, or the outside.
+func (l *Lab) place(name string) (*box, error) {
+	if b := l.outside(); name == OutsideNode && b.pid != 0 {
+		return b, nil
+	}
+	n, err := l.node(name)
+	if err != nil {
+		return nil, err
+	}
+	return l.box(n), nil
 }
 
 // HostPID is the process id, on the host, of a node's first process: /proc/<pid>/root is the node's file system.

@@ -147,6 +147,10 @@ func TestTopologyErrors(t *testing.T) {
 		{"bad role", "nodes: [{name: a, roles: [boss]}]", "role"},
 		{"guest without node", "nodes: [{name: a}]\nnetworks: [{name: n}]\nguests: [{name: g, node: b, network: n}]", "no node"},
 		{"guest without network", "nodes: [{name: a}]\nguests: [{name: g, node: a, network: n}]", "no network"},
+		{"network type", "nodes: [{name: a}]\nnetworks: [{name: n, type: vlna}]", "type \"vlna\""},
+		{"flat nowhere", "nodes: [{name: a}]\nnetworks: [{name: n, type: flat}]", "needs a physical_network"},
+		{"tunnel on a wire", "nodes: [{name: a}]\nnetworks: [{name: n, type: vxlan, physical_network: p}]", "for types flat and vlan"},
+		{"id of nothing", "nodes: [{name: a}]\nnetworks: [{name: n, segmentation_id: 5}]", "segmentation_id is for"},
 		{"bad cidr", "nodes: [{name: a}]\nnetworks: [{name: n, subnets: [{cidr: x}]}]", "cidr"},
 	} {
 		_, err := ReadTopology(strings.NewReader(c.yaml))

@@ -49,7 +49,14 @@ func chooseDatapath(ctx context.Context, want string) (string, error) {
 // startOVS brings a node's Open vSwitch up: database, switch, and the device that carries the tunnel address.  It is
 // idempotent: what runs already is left alone, so the same call starts a switch that was killed.
 func (l *Lab) startOVS(ctx context.Context, n *nodeState) error {
-	b := l.box(n)
+	if err := l.startSwitch(ctx, l.box(n)); err != nil {
+		return err
+	}
+	return l.underlay(ctx, n)
+}
+
+// startSwitch starts database and switch in a box, as far as they do not run.
+func (l *Lab) startSwitch(ctx context.Context, b *box) error {
 	running, err := runningServices(ctx, b)
 	if err != nil {
 		return err
@@ -67,7 +74,7 @@ func (l *Lab) startOVS(ctx context.Context, n *nodeState) error {
 			return err
 		}
 		if _, err := b.run(ctx, "ovs-vsctl", "--retry", "--no-wait", "init", "--",
-			"set", "Open_vSwitch", ".", "external_ids:system-id="+n.Name, "external_ids:hostname="+n.Name,
+			"set", "Open_vSwitch", ".", "external_ids:system-id="+b.name, "external_ids:hostname="+b.name,
 			"ovs_version="+l.ovsVersion); err != nil {
 			return err
 		}
@@ -81,7 +88,7 @@ func (l *Lab) startOVS(ctx context.Context, n *nodeState) error {
 			return err
 		}
 	}
-	return l.underlay(ctx, n)
+	return nil
 }
 
 // underlay puts the node's tunnel address where the datapath looks for it.  Tunnels of the kernel's datapath are sockets of the

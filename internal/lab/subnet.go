@@ -22,6 +22,9 @@ func createSubnet(ctx context.Context, api *gophercloud.ServiceClient, networkID
 	if p.Addr().Is6() {
 		opts.IPVersion = gophercloud.IPv6
 	}
+	if s.NoDHCP {
+		opts.EnableDHCP = new(bool)
+	}
 	switch s.Gateway {
 	case "":
 	case "none":

@@ -17,6 +17,10 @@ type Topology struct {
 	Nodes    []Node    `yaml:"nodes" json:"nodes"`
 	Networks []Network `yaml:"networks" json:"networks,omitempty"`
 	Guests   []Guest   `yaml:"guests" json:"guests,omitempty"`
+	// PhysicalNetworks are what is outside of the nodes.
+	PhysicalNetworks []PhysicalNetwork `yaml:"physical_networks,omitempty" json:"physical_networks,omitempty"`
+	// ServerFlags are added to the servers' flags, before those of the command line: "--network-vlan-ranges=public:100:199".
+	ServerFlags []string `yaml:"server_flags,omitempty" json:"server_flags,omitempty"`
 }
 
 // Node is one host of the lab.
@@ -42,9 +46,30 @@ func (n *Node) firewall() string {
 
 // Network is a network that is made when the lab comes up.
 type Network struct {
-	Name    string   `yaml:"name" json:"name"`
-	Type    string   `yaml:"type,omitempty" json:"type,omitempty"` // vxlan, gre, local; empty: the server's choice
-	Subnets []Subnet `yaml:"subnets" json:"subnets"`
+	Name            string   `yaml:"name" json:"name"`
+	Type            string   `yaml:"type,omitempty" json:"type,omitempty"`                         // vxlan, gre, vlan, flat, local; empty: the server's choice
+	PhysicalNetwork string   `yaml:"physical_network,omitempty" json:"physical_network,omitempty"` // flat and vlan
+	SegmentationID  int      `yaml:"segmentation_id,omitempty" json:"segmentation_id,omitempty"`   // 0: the server's choice
+	External        bool     `yaml:"external,omitempty" json:"external,omitempty"`
+	Shared          bool     `yaml:"shared,omitempty" json:"shared,omitempty"`
+	MTU             int      `yaml:"mtu,omitempty" json:"mtu,omitempty"` // 0: the largest that fits
+	Subnets         []Subnet `yaml:"subnets" json:"subnets"`
+}
+
+// check tells what is wrong with the way in which a network appears on the wire.
+func (n *Network) check() error {
+	physical := n.Type == "flat" || n.Type == "vlan"
+	switch {
+	case !slices.Contains([]string{"", "vxlan", "gre", "vlan", "flat", "local"}, n.Type):
+		return fmt.Errorf("network %s: type %q is none of vxlan, gre, vlan, flat, local", n.Name, n.Type)
+	case n.Type == "flat" && n.PhysicalNetwork == "":
+		return fmt.Errorf("network %s: type flat needs a physical_network", n.Name)
+	case !physical && n.PhysicalNetwork != "":
+		return fmt.Errorf("network %s: a physical_network is for types flat and vlan", n.Name)
+	case n.SegmentationID != 0 && (n.Type == "" || n.Type == "flat" || n.Type == "local"):
+		return fmt.Errorf("network %s: a segmentation_id is for types vxlan, gre and vlan", n.Name)
+	}
+	return nil
 }
 
 // Subnet is one subnet of a Network.
@@ -53,6 +78,7 @@ type Subnet struct {
 	CIDR    string `yaml:"cidr" json:"cidr"`
 	IPv6    string `yaml:"ipv6_mode,omitempty" json:"ipv6_mode,omitempty"` // slaac, dhcpv6-stateful, dhcpv6-stateless
 	Gateway string `yaml:"gateway,omitempty" json:"gateway,omitempty"`     // "none": no gateway
+	NoDHCP  bool   `yaml:"no_dhcp,omitempty" json:"no_dhcp,omitempty"`     // guests get their addresses from elsewhere
 	Pool    string `yaml:"pool,omitempty" json:"pool,omitempty"`           // "FIRST-LAST": addresses given out by themselves
 }
 
@@ -130,8 +156,8 @@ func (t *Topology) Check() error {
 	nodes, networks, guests := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for i := range t.Nodes {
 		n := &t.Nodes[i]
-		if !nameRule.MatchString(n.Name) || n.Name == "switch" || n.Name == "server" {
-			bad("node name %q: a lower-case letter, then letters, digits and dashes, 15 at most, neither switch nor server", n.Name)
+		if !nameRule.MatchString(n.Name) || slices.Contains([]string{"switch", "server", OutsideNode}, n.Name) {
+			bad("node name %q: a lower-case letter, then letters, digits and dashes, 15 at most, and none of switch, server, outside", n.Name)
 		}
 		if nodes[n.Name] {
 			bad("node %s stands twice", n.Name)
@@ -155,11 +181,15 @@ func (t *Topology) Check() error {
 			bad("node %s: plug %s and firewall %s contradict each other", n.Name, n.Plug, n.Firewall)
 		}
 	}
+	t.checkPhysical(bad, nodes)
 	for _, n := range t.Networks {
 		if networks[n.Name] || n.Name == "" {
 			bad("network %q is unnamed or stands twice", n.Name)
 		}
 		networks[n.Name] = true
+		if err := n.check(); err != nil {
+			bad("%w", err)
+		}
 		for _, s := range n.Subnets {
 			if _, err := netip.ParsePrefix(s.CIDR); err != nil {
 				bad("network %s: cidr %q: %w", n.Name, s.CIDR, err)

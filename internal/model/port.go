@@ -37,6 +37,7 @@ type Port struct {
 	AdminStateUp        bool           `json:"admin_state_up"`
 	MAC                 MAC            `json:"mac_address"`
 	FixedIPs            []FixedIP      `json:"fixed_ips,omitempty"`
+	Deferred            bool           `json:"deferred,omitempty"` // its addresses are chosen when it gets a host
 	DeviceID            string         `json:"device_id,omitempty"`
 	DeviceOwner         string         `json:"device_owner,omitempty"`
 	PortSecurityEnabled bool           `json:"port_security_enabled"`
@@ -45,11 +46,15 @@ type Port struct {
 	ExtraDHCPOpts       []ExtraDHCPOpt `json:"extra_dhcp_opts,omitempty"`
 	DNSName             string         `json:"dns_name,omitempty"`
 	DNSDomain           string         `json:"dns_domain,omitempty"`
+	QoSPolicyID         ID             `json:"qos_policy_id,omitempty"`
 	Binding             Binding        `json:"binding"`            // the active one
 	Inactive            []Binding      `json:"inactive,omitempty"` // binding-extended: prepared for live migration
 
 	Status        string          `json:"-"` // computed when shown
 	DNSAssignment []DNSAssignment `json:"-"` // computed when shown
+
+	QoSNetworkPolicyID ID            `json:"-"` // computed when shown: of its network
+	TrunkDetails       *TrunkDetails `json:"-"` // computed when shown: of the trunk whose parent it is
 }
 
 // FixedIP is one address of a port.
@@ -118,6 +123,7 @@ var PortTable = resource.NewTable("port", func(p *Port) string { return string(p
 		}
 		return ids
 	}).
+	Index("qos_policy", func(p *Port) []string { return some(string(p.QoSPolicyID)) }).
 	Index("host", func(p *Port) []string { return some(p.Binding.Host) }).
 	Index("network_owner", func(p *Port) []string {
 		if !strings.HasPrefix(p.DeviceOwner, ownerNetworkPrefix) {

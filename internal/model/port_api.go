@@ -63,8 +63,16 @@ var Ports = resource.Define(PortTable, "port", "ports",
 		resource.Writable, resource.Default(""), resource.Ext("dns-integration")),
 	resource.Attr("dns_assignment", func(p *Port) *[]DNSAssignment { return &p.DNSAssignment },
 		resource.List("list of {ip_address, hostname, fqdn}", appendDNSAssignment), resource.Presented, resource.Ext("dns-integration")),
+	resource.Derived("ip_allocation", (*Port).ipAllocation, resource.Enum(allocationImmediate, allocationDeferred, allocationNone),
+		resource.Filter, resource.Sort, resource.Ext("ip_allocation")),
 	resource.Attr("dns_domain", func(p *Port) *string { return &p.DNSDomain }, dnsDomain(),
 		resource.Writable, resource.Default(""), resource.Ext("dns-domain-ports")),
+	resource.Attr("qos_policy_id", func(p *Port) *ID { return &p.QoSPolicyID }, idOrNull(),
+		resource.Writable, resource.Default(ID("")), resource.RefTo("policy"), resource.Ext("qos")),
+	resource.Attr("qos_network_policy_id", func(p *Port) *ID { return &p.QoSNetworkPolicyID }, idOrNull(),
+		resource.Presented, resource.Ext("qos-port-network-policy")),
+	resource.Attr("trunk_details", func(p *Port) **TrunkDetails { return &p.TrunkDetails }, trunkDetails(),
+		resource.Presented, resource.Ext("trunk-details")),
 	standard(func(p *Port) *Standard { return &p.Standard }),
 )
 
@@ -96,3 +104,20 @@ var PortBindings = resource.Define(
 	resource.Attr("status", func(b *PortBinding) *string { return &b.Status }, resource.String(16),
 		resource.Filter, resource.Ext("binding-extended")),
 )
+
+// How a port came to its addresses.
+const (
+	allocationImmediate = "immediate"
+	allocationDeferred  = "deferred"
+	allocationNone      = "none"
+)
+
+func (p *Port) ipAllocation() string {
+	switch {
+	case p.Deferred:
+		return allocationDeferred
+	case len(p.FixedIPs) == 0:
+		return allocationNone
+	}
+	return allocationImmediate
+}

@@ -59,7 +59,7 @@ var SecurityGroups = resource.Define(SecurityGroupTable, "security_group", "secu
 		resource.Writable, resource.Default(""), resource.Filter, resource.Sort, resource.Indexed("name"), resource.Ext("security-group")),
 	resource.Attr("stateful", func(g *SecurityGroup) *bool { return &g.Stateful }, resource.Bool(),
 		resource.Writable, resource.Default(true), resource.Filter, resource.Ext("stateful-security-group")),
-	resource.Attr("shared", func(g *SecurityGroup) *bool { return &g.Shared }, resource.Bool(), resource.Presented, resource.Ext("security-group")),
+	resource.Attr("shared", func(g *SecurityGroup) *bool { return &g.Shared }, resource.Bool(), resource.Presented, resource.Filter, resource.Ext("rbac-security-groups")),
 	resource.Attr("security_group_rules", func(g *SecurityGroup) *[]*SecurityGroupRule { return &g.Rules },
 		resource.List("list of security group rules", SecurityGroupRules.Encoder(nil, false).Append),
 		resource.Presented, resource.Ext("security-group")),

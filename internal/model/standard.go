@@ -32,6 +32,21 @@ func standard[T any](std func(*T) *Standard) resource.Attribute[T] {
 func describedBy[T any](std func(*T) *Standard, length int) resource.Attribute[T] {
 	tags := func(t *T) []string { return std(t).Tags }
 	return resource.Group(
+		stamped(std, length),
+		resource.Attr("tags", func(t *T) *[]string { return &std(t).Tags }, tagList(), resource.Filter, resource.Ext("standard-attr-tag")),
+		tagFilter("tags-any", "tags, comma separated: has any of them", tags, hasAny, true),
+		tagFilter("not-tags", "tags, comma separated: lacks one of them", tags, hasAll, false),
+		tagFilter("not-tags-any", "tags, comma separated: has none of them", tags, hasAny, false),
+	)
+}
+
+// untagged is standard for objects without tags.
+func untagged[T any](std func(*T) *Standard) resource.Attribute[T] {
+	return stamped(std, maxDescription)
+}
+
+func stamped[T any](std func(*T) *Standard, length int) resource.Attribute[T] {
+	return resource.Group(
 		resource.Attr("description", func(t *T) *string { return &std(t).Description }, resource.String(length),
 			resource.Writable, resource.Default(""), resource.Filter, resource.Sort, resource.Ext("standard-attr-description")),
 		resource.Attr("created_at", func(t *T) *time.Time { return &std(t).CreatedAt }, resource.Time(resource.LayoutStandard),
@@ -44,10 +59,6 @@ func describedBy[T any](std func(*T) *Standard, length int) resource.Attribute[T
 		}, resource.Ext("standard-attr-timestamp")),
 		resource.Attr("revision_number", func(t *T) *int64 { return &std(t).Revision }, resource.Int[int64](0, 1<<62),
 			resource.Filter, resource.Sort, resource.Ext("standard-attr-revisions")),
-		resource.Attr("tags", func(t *T) *[]string { return &std(t).Tags }, tagList(), resource.Filter, resource.Ext("standard-attr-tag")),
-		tagFilter("tags-any", "tags, comma separated: has any of them", tags, hasAny, true),
-		tagFilter("not-tags", "tags, comma separated: lacks one of them", tags, hasAll, false),
-		tagFilter("not-tags-any", "tags, comma separated: has none of them", tags, hasAny, false),
 	)
 }
 

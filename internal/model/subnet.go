@@ -28,8 +28,10 @@ type Subnet struct {
 	IPv6RAMode        string       `json:"ipv6_ra_mode,omitempty"`      // "" or a Mode constant
 	IPv6AddressMode   string       `json:"ipv6_address_mode,omitempty"` // "" or a Mode constant
 	DNSPublishFixedIP bool         `json:"dns_publish_fixed_ip,omitempty"`
+	SegmentID         ID           `json:"segment_id,omitempty"` // the one segment of the network on which it lives, empty: all
 
-	Shared bool `json:"-"` // its network's; computed when shown, to filter by
+	Shared   bool `json:"-"` // its network's; computed when shown, to filter by
+	External bool `json:"-"` // its network's; computed when shown
 }
 
 // AutoAddress tells whether a guest on the subnet makes its own address from its MAC (SLAAC, stateless DHCPv6), so that the
@@ -55,4 +57,5 @@ var SubnetTable = resource.NewTable("subnet", func(s *Subnet) string { return st
 	Index("project", func(s *Subnet) []string { return []string{s.ProjectID} }).
 	Index("name", func(s *Subnet) []string { return some(s.Name) }).
 	Index("network", func(s *Subnet) []string { return []string{string(s.NetworkID)} }).
+	Index("segment", func(s *Subnet) []string { return some(string(s.SegmentID)) }).
 	Unique("network_cidr", func(s *Subnet) []string { return []string{string(s.NetworkID) + "/" + s.CIDR.String()} })

@@ -21,6 +21,12 @@ func AllTables() []resource.AnyTable {
 		AddressGroupTable,
 		DefaultRuleTable,
 		SeedTable,
+		SegmentTable,
+		SegmentRangeTable,
+		RBACPolicyTable,
+		QoSPolicyTable,
+		TrunkTable,
+		TrunkStatusTable,
 	}
 }
 

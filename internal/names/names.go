@@ -8,6 +8,7 @@ import (
 	"crypto/sha1" //nolint:gosec // a name's formula, not a defence
 	"encoding/base32"
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -50,6 +51,32 @@ func portDevice(prefix, id string) string {
 	return n
 }
 
+// Trunk ports: a bridge per trunk, and a pair of patch ports between it and br-int for the parent and for each subport, whose names are cut
+// to what the kernel takes.
+
+// TrunkPrefix begins the name of every bridge of a trunk.
+const TrunkPrefix = "tbr-"
+
+// TrunkBridge is the bridge that a trunk's guest is plugged into: "tbr-" and the first ten characters of the trunk's id.
+func TrunkBridge(trunkID string) string { return portDevice(TrunkPrefix, trunkID) }
+
+// TrunkParentInt is the parent's end on br-int.
+func TrunkParentInt(portID string) string { return device("tpi-", portID) }
+
+// TrunkParent is the parent's end on the trunk's bridge.
+func TrunkParent(portID string) string { return device("tpt-", portID) }
+
+// SubPortInt is a subport's end on br-int.
+func SubPortInt(portID string) string { return device("spi-", portID) }
+
+// SubPort is a subport's end on the trunk's bridge.
+func SubPort(portID string) string { return device("spt-", portID) }
+
+func device(prefix, id string) string {
+	n := prefix + id
+	return n[:min(len(n), maxDevice)]
+}
+
 // DHCPNamespace is the namespace of a network's DHCP, DNS and metadata service.
 func DHCPNamespace(networkID string) string { return "qdhcp-" + networkID }
 
@@ -67,6 +94,22 @@ func TunnelPort(typ string, remote netip.Addr) string {
 	h.Write([]byte(remote.String()))
 	sum := strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)))
 	return typ + "-" + sum[:maxDevice-len(typ)-1]
+}
+
+// CheckDevice tells what keeps a name from being a device's: it has 1 to 15 characters, no slash, no blank, and is neither "." nor "..".
+func CheckDevice(name string) error {
+	switch {
+	case name == "" || name == "." || name == "..":
+		return fmt.Errorf("%q is no device name", name)
+	case len(name) > maxDevice:
+		return fmt.Errorf("device name %q is longer than %d characters", name, maxDevice)
+	}
+	for _, c := range []byte(name) {
+		if c <= ' ' || c > '~' || c == '/' || c == ':' || c == ',' || c == '=' {
+			return fmt.Errorf("device name %q has a character that device names do not have", name)
+		}
+	}
+	return nil
 }
 
 // IntPatch and PhyPatch name the patch pair between br-int and a provider bridge; long bridge names are cut and told apart by six

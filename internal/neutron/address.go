@@ -17,12 +17,17 @@ const maxFixedIPs = 64
 // addressing gives ports of one network their addresses, inside a transaction.
 type addressing struct {
 	o       *op
+	tx      store.Tx
 	network *model.Network
 	subnets []*model.Subnet // by age
+
+	// Of the port at hand: the subnets that reach it, and that it has to wait for a host to know them.
+	near     []*model.Subnet
+	deferred bool
 }
 
 func (o *op) addressing(tx store.Tx, n *model.Network) *addressing {
-	a := &addressing{o: o, network: n}
+	a := &addressing{o: o, tx: tx, network: n}
 	a.subnets = slices.SortedFunc(store.Find(tx, model.SubnetTable, "network", string(n.ID)), func(x, y *model.Subnet) int {
 		return cmp.Or(x.CreatedAt.Compare(y.CreatedAt), cmp.Compare(x.ID, y.ID))
 	})
@@ -34,6 +39,7 @@ type wanted struct {
 	sent   bool // false: choose
 	ips    []model.FixedIP
 	ownMAC bool // the MAC was drawn by the server, and can be drawn again if its EUI-64 address is taken
+	host   string
 }
 
 // addressGate names the gate of a network's addresses.
@@ -43,6 +49,9 @@ func addressGate(id model.ID) string { return "network/" + string(id) }
 func (a *addressing) create(p *model.Port, w wanted) ([]model.FixedIP, error) {
 	if w.sent && len(w.ips) == 0 {
 		return nil, nil
+	}
+	if err := a.place(p, w.host); err != nil {
+		return nil, err
 	}
 	var out []model.FixedIP
 	var err error
@@ -61,11 +70,26 @@ func (a *addressing) create(p *model.Port, w wanted) ([]model.FixedIP, error) {
 // automatic addresses stay unless nothing at all is asked for.
 func (a *addressing) update(p *model.Port, w wanted) ([]model.FixedIP, error) {
 	old := p.FixedIPs
-	if !w.sent {
-		return a.withAuto(p, a.manual(old), w.ownMAC), nil
-	}
-	if len(w.ips) == 0 {
+	waited := p.Deferred
+	if w.sent && len(w.ips) == 0 {
+		p.Deferred = false
 		return nil, nil
+	}
+	if err := a.place(p, w.host); err != nil {
+		return nil, err
+	}
+	switch {
+	case !w.sent && waited:
+		out, err := a.chosen(p)
+		if err != nil {
+			return nil, err
+		}
+		return a.withAuto(p, out, w.ownMAC), nil
+	case !w.sent:
+		if err := a.checkReach(p, old, w.host); err != nil {
+			return nil, err
+		}
+		return a.withAuto(p, a.manual(old), w.ownMAC), nil
 	}
 	out, err := a.requested(p, w, old)
 	if err != nil {
@@ -74,20 +98,24 @@ func (a *addressing) update(p *model.Port, w wanted) ([]model.FixedIP, error) {
 	kept := a.automatic(old)
 	for _, ip := range kept {
 		sub := a.byID(ip.SubnetID)
-		if !slices.ContainsFunc(out, func(f model.FixedIP) bool { return f.SubnetID == ip.SubnetID }) {
+		if slices.Contains(a.near, sub) && !slices.ContainsFunc(out, func(f model.FixedIP) bool { return f.SubnetID == ip.SubnetID }) {
 			out = append(out, a.auto(sub, p.MAC, w.ownMAC))
 		}
 	}
 	return out, nil
 }
 
-// chosen picks one IPv4 and one IPv6 address, each from the first subnet that has one free.
+// chosen picks one IPv4 and one IPv6 address, each from the first subnet that has one free.  A port that could be anywhere on a network
+// whose subnets are not everywhere gets them when it gets its host.
 func (a *addressing) chosen(p *model.Port) ([]model.FixedIP, error) {
+	if p.Deferred = a.deferred; a.deferred {
+		return nil, nil
+	}
 	var out []model.FixedIP
 	for _, version := range []int{4, 6} {
 		tried := false
 		found := false
-		for _, sub := range a.subnets {
+		for _, sub := range a.near {
 			if sub.IPVersion != version || sub.AutoAddress() {
 				continue
 			}
@@ -143,7 +171,8 @@ func (a *addressing) requested(p *model.Port, w wanted, old []model.FixedIP) ([]
 		}
 		out[i] = f
 	}
-	return out, nil
+	p.Deferred = false
+	return out, a.checkReach(p, out, w.host)
 }
 
 // exact checks an address that the client named.
@@ -212,7 +241,7 @@ func (a *addressing) withAuto(p *model.Port, out []model.FixedIP, ownMAC bool) [
 	if routerPort(p) {
 		return out
 	}
-	for _, sub := range a.subnets {
+	for _, sub := range a.near {
 		if sub.AutoAddress() && !slices.ContainsFunc(out, func(f model.FixedIP) bool { return f.SubnetID == sub.ID }) {
 			out = append(out, a.auto(sub, p.MAC, ownMAC))
 		}

@@ -22,7 +22,7 @@ func (s *Service) AddressGroups() *Kind[model.AddressGroup] {
 		Create:  s.createAddressGroups,
 		Update:  s.updateAddressGroup,
 		Delete:  s.deleteAddressGroup,
-		Visible: func(_ store.Read, c *identity.Caller, g *model.AddressGroup) bool { return c.CanRead(g.ProjectID) },
+		Visible: addressGroupVisible,
 		Present: presentAddressGroup,
 	}
 }
@@ -31,9 +31,14 @@ func presentAddressGroup(_ store.Read, _ *identity.Caller, g *model.AddressGroup
 	return g
 }
 
+// addressGroupVisible: groups show to their project and to those with whom a policy shares them.
+func addressGroupVisible(r store.Read, c *identity.Caller, g *model.AddressGroup) bool {
+	return c.CanRead(g.ProjectID) || sharedWith(r, c, model.RBACAddressGroup, g.ID)
+}
+
 func getAddressGroup(r store.Read, c *identity.Caller, id model.ID) (*model.AddressGroup, error) {
 	g, ok := store.Get(r, model.AddressGroupTable, string(id))
-	if !ok || !c.CanRead(g.ProjectID) {
+	if !ok || !addressGroupVisible(r, c, g) {
 		return nil, NotFound("AddressGroupNotFound", "Address group %s could not be found.", id)
 	}
 	return g, nil
@@ -183,6 +188,7 @@ func (s *Service) deleteAddressGroup(ctx context.Context, c *identity.Caller, id
 			return Conflict("AddressGroupInUse", "Address group %s is in use on one or more security group rules.", id)
 		}
 		store.Delete(tx, model.AddressGroupTable, id)
+		forgetPolicies(tx, model.RBACAddressGroup, g.ID)
 		return nil
 	})
 }

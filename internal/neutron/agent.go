@@ -189,6 +189,10 @@ func (s *Service) AddDHCPNetwork(ctx context.Context, c *identity.Caller, id, ne
 		if has {
 			return Conflict("NetworkHostedByDHCPAgent", "The network %s has been already hosted by the DHCP Agent %s.", networkID, id)
 		}
+		if _, ok := hostSegment(tx, d.network, a.Host); !ok {
+			return Conflict("InvalidDHCPAgent", "Agent %s is not a valid DHCP Agent or has been disabled: its node does not carry network %s.",
+				id, networkID)
+		}
 		store.Put(tx, model.DHCPBindingTable, &model.DHCPBinding{NetworkID: d.network.ID, Host: a.Host, Manual: true})
 		return d.o.ensureDHCP(tx, d.network, false)
 	})

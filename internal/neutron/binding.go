@@ -6,6 +6,7 @@ import (
 
 	"baryon/internal/model"
 	"baryon/internal/names"
+	"baryon/internal/nodestate"
 	"baryon/internal/resource"
 	"baryon/internal/store"
 )
@@ -18,22 +19,68 @@ func bind(tx store.Tx, n *model.Network, b *model.Binding) {
 		return
 	}
 	b.VIFType = model.VIFBindingFailed
-	node, ok := store.Get(tx, model.NodeTable, b.Host)
-	if !ok || b.VNICType != model.VNICNormal || !carries(node, n.Segment.Type) || !serving(tx, node.Host, ovsBinary) {
+	if unbindable(tx, n, b) != "" {
 		return
 	}
-	b.VIFType, b.VIFDetails = model.VIFOVS, vifDetails(node)
+	if node, ok := store.Get(tx, model.NodeTable, b.Host); ok {
+		b.VIFType, b.VIFDetails = model.VIFOVS, vifDetails(node)
+	}
 }
 
-// carries tells whether a node can carry networks of a type.
-func carries(node *model.Node, typ string) bool {
-	switch typ {
-	case model.TypeLocal:
-		return true
-	case model.TypeVXLAN, model.TypeGRE:
-		return node.TunnelIP.IsValid() && slices.Contains(node.TunnelTypes, typ)
+// unbindable says why a port of the network cannot be bound to its host; empty: it can.
+func unbindable(r store.Read, n *model.Network, b *model.Binding) string {
+	node, ok := store.Get(r, model.NodeTable, b.Host)
+	segments := segmentsOf(n)
+	switch {
+	case !ok:
+		return "no node " + b.Host + " has registered"
+	case b.VNICType != model.VNICNormal:
+		return "vnic_type " + b.VNICType + " is not supported by node " + b.Host
+	case carrierOf(node).First(segments) < 0:
+		return "node " + b.Host + ": " + carrierOf(node).Missing(segments)
+	case !serving(r, node.Host, ovsBinary):
+		return "node " + b.Host + " is down or its Open vSwitch agent is disabled"
 	}
-	return false
+	return ""
+}
+
+// carrierOf is what decides which segments a node can carry.
+func carrierOf(node *model.Node) nodestate.Carrier {
+	return nodestate.Carrier{TunnelIP: node.TunnelIP, TunnelTypes: node.TunnelTypes, BridgeMappings: node.BridgeMappings}
+}
+
+func segmentsOf(n *model.Network) []nodestate.Segment {
+	out := make([]nodestate.Segment, 0, 1+len(n.More))
+	for _, seg := range n.AllSegments() {
+		out = append(out, nodestate.Segment{Type: seg.Type, PhysicalNetwork: seg.PhysicalNetwork, SegmentationID: seg.SegmentationID})
+	}
+	return out
+}
+
+// hostSegment is the segment of a network that a host carries, false if it carries none or is not known.
+func hostSegment(r store.Read, n *model.Network, host string) (model.Segment, bool) {
+	node, ok := store.Get(r, model.NodeTable, host)
+	if !ok {
+		return model.Segment{}, false
+	}
+	i := carrierOf(node).First(segmentsOf(n))
+	if i < 0 {
+		return model.Segment{}, false
+	}
+	return n.AllSegments()[i], true
+}
+
+// warnUnbound tells the log of ports that a request asked to be bound where they cannot be.
+func (s *Service) warnUnbound(ports ...*model.Port) {
+	for _, p := range ports {
+		if p == nil || p.Binding.VIFType != model.VIFBindingFailed {
+			continue
+		}
+		r := s.st.Snapshot()
+		if n, ok := store.Get(r, model.NetworkTable, string(p.NetworkID)); ok {
+			s.log.Warn("port cannot be bound", "port", p.ID, "network", n.ID, "node", p.Binding.Host, "reason", unbindable(r, n, &p.Binding))
+		}
+	}
 }
 
 // serving tells whether a node is not declared dead and an administrator has not turned the agent off.
@@ -80,6 +127,7 @@ func rebind(tx store.Tx, n *model.Network, p *model.Port, in *resource.Input[mod
 	}
 	if b.VIFType != model.VIFOVS {
 		bind(tx, n, &b)
+		trunkBridge(tx, p.ID, &b)
 	}
 	if moved {
 		forgetPlug(tx, p, b.Host)

@@ -31,7 +31,7 @@ func TestBinding(t *testing.T) {
 		t.Errorf("binding %+v", p.Binding)
 	}
 	failed := must(e.updatePort(nova, p.ID, onHost("nowhere"), "binding:host_id"))(t)
-	if failed.Binding.VIFType != model.VIFBindingFailed || failed.Binding.VIFDetails != nil || failed.Revision != 1 {
+	if failed.Binding.VIFType != model.VIFBindingFailed || failed.Binding.VIFDetails["reason"] != "no node nowhere has registered" || failed.Revision != 1 {
 		t.Errorf("binding on an unknown host %+v", failed.Binding)
 	}
 	unbound := must(e.updatePort(nova, p.ID, onHost(""), "binding:host_id"))(t)

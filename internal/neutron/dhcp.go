@@ -36,6 +36,8 @@ func (s *Service) dhcpHosts(r store.Read) []string {
 // every subnet with DHCP.  A node that is dead gives its place, its port and so its addresses to another one, if there is one; one
 // that comes back does not get them back.  It changes nothing when all is well.
 //
+// Only nodes that carry the network serve it.  Where subnets are tied to segments, each segment has nodes of its own.
+//
 // A network that an administrator took from an agent has a reserved port left; unless schedule is true, it gets no agent in its place.
 func (o *op) ensureDHCP(tx store.Tx, n *model.Network, schedule bool) error {
 	d := &dhcpPlan{o: o, tx: tx, network: n}
@@ -52,40 +54,80 @@ func (o *op) ensureDHCP(tx store.Tx, n *model.Network, schedule bool) error {
 		d.remove(bindings)
 		return nil
 	}
-	var hosts []string
-	live := 0
+	places := d.places()
 	var dead []*model.DHCPBinding
 	for _, b := range bindings {
-		if !serving(tx, b.Host, dhcpBinary) {
+		if p := d.placeOf(places, b.Host); p != nil && serving(tx, b.Host, dhcpBinary) {
+			p.hosts = append(p.hosts, b.Host)
+		} else {
 			dead = append(dead, b)
-			continue
 		}
-		live++
-		hosts = append(hosts, b.Host)
 	}
-	missing := o.s.cfg.DHCPAgents - live
-	if !schedule && missing > len(dead) && d.find(model.ReservedDHCPPort) != nil {
-		missing = len(dead)
-	}
-	for _, host := range d.candidates(bindings, missing) {
-		if len(dead) > 0 {
-			d.vacate(dead[0])
-			dead = dead[1:]
+	full := true
+	for _, p := range places {
+		missing := o.s.cfg.DHCPAgents - len(p.hosts)
+		if !schedule && missing > len(dead) && d.find(model.ReservedDHCPPort) != nil {
+			missing = len(dead)
 		}
-		store.Put(tx, model.DHCPBindingTable, &model.DHCPBinding{NetworkID: n.ID, Host: host})
-		hosts = append(hosts, host)
-		live++
+		for _, host := range d.candidates(bindings, p, missing) {
+			if len(dead) > 0 {
+				d.vacate(dead[0])
+				dead = dead[1:]
+			}
+			store.Put(tx, model.DHCPBindingTable, &model.DHCPBinding{NetworkID: n.ID, Host: host})
+			p.hosts = append(p.hosts, host)
+		}
+		full = full && len(p.hosts) >= o.s.cfg.DHCPAgents
 	}
 	for _, b := range dead {
-		if live >= o.s.cfg.DHCPAgents {
+		p := d.placeOf(places, b.Host)
+		switch {
+		case full:
 			d.vacate(b)
-		} else {
-			hosts = append(hosts, b.Host) // nobody to replace it: it may come back
+		case p != nil:
+			p.hosts = append(p.hosts, b.Host) // nobody to replace it: it may come back
 		}
 	}
-	for _, host := range hosts {
-		if err := d.port(host); err != nil {
-			return err
+	for _, p := range places {
+		for _, host := range p.hosts {
+			if err := d.port(host, p.subnets); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// dhcpPlace is a part of a network that is served by nodes of its own: a segment with its subnets, or the whole.
+type dhcpPlace struct {
+	segment model.ID // empty: the whole
+	subnets []*model.Subnet
+	hosts   []string // that serve it
+}
+
+// places divides the network's subnets with DHCP by segment.
+func (d *dhcpPlan) places() []*dhcpPlace {
+	var out []*dhcpPlace
+	for _, sub := range d.subnets {
+		i := slices.IndexFunc(out, func(p *dhcpPlace) bool { return p.segment == sub.SegmentID })
+		if i < 0 {
+			i = len(out)
+			out = append(out, &dhcpPlace{segment: sub.SegmentID})
+		}
+		out[i].subnets = append(out[i].subnets, sub)
+	}
+	return out
+}
+
+// placeOf is the place that a node can serve, nil if it carries none of them.
+func (d *dhcpPlan) placeOf(places []*dhcpPlace, host string) *dhcpPlace {
+	at, ok := hostSegmentID(d.tx, d.network, host)
+	if !ok {
+		return nil
+	}
+	for _, p := range places {
+		if p.segment == "" || p.segment == at {
+			return p
 		}
 	}
 	return nil
@@ -96,6 +138,9 @@ func (o *op) ensureDHCP(tx store.Tx, n *model.Network, schedule bool) error {
 func (s *Service) dhcpSettled(r store.Read, n *model.Network) bool {
 	enabled := map[model.ID]bool{}
 	for sub := range store.Find(r, model.SubnetTable, "network", string(n.ID)) {
+		if sub.SegmentID != "" {
+			return false
+		}
 		if sub.EnableDHCP {
 			enabled[sub.ID] = true
 		}
@@ -103,7 +148,8 @@ func (s *Service) dhcpSettled(r store.Read, n *model.Network) bool {
 	nodes := 0
 	for b := range store.Find(r, model.DHCPBindingTable, "network", string(n.ID)) {
 		nodes++
-		if len(enabled) == 0 || !serving(r, b.Host, dhcpBinary) || !dhcpPortFits(r, n, b.Host, enabled) {
+		_, carried := hostSegment(r, n, b.Host)
+		if len(enabled) == 0 || !carried || !serving(r, b.Host, dhcpBinary) || !dhcpPortFits(r, n, b.Host, enabled) {
 			return false
 		}
 	}
@@ -132,7 +178,7 @@ type dhcpPlan struct {
 
 // candidates chooses up to n nodes that do not serve the network yet, those that serve least first, so that networks spread.  A network with
 // hints is served in these zones only.
-func (d *dhcpPlan) candidates(bindings []*model.DHCPBinding, n int) []string {
+func (d *dhcpPlan) candidates(bindings []*model.DHCPBinding, place *dhcpPlace, n int) []string {
 	if n <= 0 {
 		return nil
 	}
@@ -158,7 +204,7 @@ func (d *dhcpPlan) candidates(bindings []*model.DHCPBinding, n int) []string {
 		if len(hosts) == n {
 			break
 		}
-		if serving(d.tx, c.host, dhcpBinary) {
+		if serving(d.tx, c.host, dhcpBinary) && d.placeOf([]*dhcpPlace{place}, c.host) != nil {
 			hosts = append(hosts, c.host)
 		}
 	}
@@ -213,8 +259,8 @@ func (d *dhcpPlan) find(device string) *model.Port {
 	return nil
 }
 
-// port makes the DHCP port of a node on the network what it should be.
-func (d *dhcpPlan) port(host string) error {
+// port makes the DHCP port of a node on the network what it should be, with an address in each of the subnets.
+func (d *dhcpPlan) port(host string, subnets []*model.Subnet) error {
 	device := dhcpDeviceID(host, d.network.ID)
 	old := d.find(device)
 	if old == nil {
@@ -225,7 +271,7 @@ func (d *dhcpPlan) port(host string) error {
 		return err
 	}
 	p.DeviceID = device
-	if p.FixedIPs, err = d.addresses(p); err != nil {
+	if p.FixedIPs, err = d.addresses(p, subnets); err != nil {
 		return err
 	}
 	if p.Binding.Host != host || !p.Bound() {
@@ -260,11 +306,11 @@ func (d *dhcpPlan) portFrom(old *model.Port) (*model.Port, error) {
 	return &p, err
 }
 
-// addresses gives the port one address in each subnet with DHCP, those it has where it has one.  A subnet without a free address is left
+// addresses gives the port one address in each of the subnets, those it has where it has one.  A subnet without a free address is left
 // out: the others are served all the same.
-func (d *dhcpPlan) addresses(p *model.Port) ([]model.FixedIP, error) {
+func (d *dhcpPlan) addresses(p *model.Port, subnets []*model.Subnet) ([]model.FixedIP, error) {
 	var out []model.FixedIP
-	for _, sub := range d.subnets {
+	for _, sub := range subnets {
 		i := slices.IndexFunc(p.FixedIPs, func(f model.FixedIP) bool { return f.SubnetID == sub.ID })
 		switch {
 		case i >= 0:

@@ -16,10 +16,14 @@ type follower struct {
 	tags  store.Read
 }
 
+// tagLayouts is how many different parts of a type's ids are kept ready: what all projects share, and what single ones own.
+const tagLayouts = 16
+
 func newFollower(s *Service, first store.Read) *follower {
 	f := &follower{s: s, addrs: first, tags: first}
 	s.addrs = alloc.NewLedger(first.Revision(), func(subnet string) iter.Seq[netip.Addr] { return usedAddresses(f.addrs, subnet) })
-	s.tags = alloc.NewLedger(first.Revision(), func(typ string) iter.Seq[uint32] { return usedTags(f.tags, typ) })
+	s.tags = alloc.NewLedger(first.Revision(), func(space string) iter.Seq[uint32] { return usedTags(f.tags, space) })
+	s.tags.KeepLayouts(tagLayouts)
 	return f
 }
 
@@ -36,11 +40,11 @@ func usedAddresses(r store.Read, subnet string) iter.Seq[netip.Addr] {
 	}
 }
 
-// usedTags lists the segmentation ids that networks of a type have.
-func usedTags(r store.Read, typ string) iter.Seq[uint32] {
+// usedTags lists the segmentation ids that segments of a type and physical network have.
+func usedTags(r store.Read, space string) iter.Seq[uint32] {
 	return func(yield func(uint32) bool) {
-		for n := range store.All(r, model.NetworkTable) {
-			if n.Segment.Type == typ && !yield(n.Segment.SegmentationID) {
+		for seg := range store.Find(r, model.SegmentTable, "space", space) {
+			if !yield(seg.SegmentationID) {
 				return
 			}
 		}
@@ -72,6 +76,9 @@ func (f *follower) apply(b store.Batch) {
 			f.s.work.subnetChanged(was, is)
 		case model.NetworkTable.Name:
 			was, is := rows[model.Network](c)
+			f.s.work.networkChanged(b.After, was, is)
+		case model.SegmentTable.Name:
+			was, is := rows[model.NetworkSegment](c)
 			tags.Touched = append(append(tags.Touched, tagItems(was)...), tagItems(is)...)
 		case model.DHCPBindingTable.Name:
 			was, is := rows[model.DHCPBinding](c)
@@ -105,7 +112,7 @@ func addressUsed(r store.Read, it alloc.Item[netip.Addr]) bool {
 }
 
 func tagUsed(r store.Read, it alloc.Item[uint32]) bool {
-	return store.Count(r, model.NetworkTable, "segment", model.Segment{Type: it.Space, SegmentationID: it.Value}.Value()) > 0
+	return store.Count(r, model.SegmentTable, "segment", model.SegmentValue(it.Space, it.Value)) > 0
 }
 
 func addressItems(p *model.Port) []alloc.Item[netip.Addr] {
@@ -119,9 +126,9 @@ func addressItems(p *model.Port) []alloc.Item[netip.Addr] {
 	return items
 }
 
-func tagItems(n *model.Network) []alloc.Item[uint32] {
-	if n == nil || n.Segment.SegmentationID == 0 {
+func tagItems(seg *model.NetworkSegment) []alloc.Item[uint32] {
+	if seg == nil || seg.SegmentationID == 0 {
 		return nil
 	}
-	return []alloc.Item[uint32]{{Space: n.Segment.Type, Value: n.Segment.SegmentationID}}
+	return []alloc.Item[uint32]{{Space: seg.Space(), Value: seg.SegmentationID}}
 }

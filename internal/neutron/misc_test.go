@@ -17,7 +17,7 @@ func TestQuotas(t *testing.T) {
 	e := newEnv(t)
 	n := must(e.network(alice, model.Network{}))(t)
 	with := func(network, port int) map[string]int {
-		return map[string]int{"network": network, "subnet": 100, "port": port, "security_group": 10, "security_group_rule": 100, "address_group": -1}
+		return map[string]int{"network": network, "subnet": 100, "port": port, "security_group": 10, "security_group_rule": 100, "address_group": -1, "rbac_policy": 10, "trunk": -1}
 	}
 	get := func() map[string]int { return must(e.svc.QuotaOf(e.ctx, alice, alice.ProjectID))(t) }
 	if d := cmp.Diff(with(100, 500), get()); d != "" {
@@ -41,7 +41,7 @@ func TestQuotas(t *testing.T) {
 	usage := must(e.svc.QuotaUsage(e.ctx, alice, alice.ProjectID))(t)
 	if d := cmp.Diff(map[string]model.QuotaUsage{
 		"network": {Limit: 1, Used: 1}, "subnet": {Limit: 100}, "port": {Limit: 2, Used: 2},
-		"security_group": {Limit: 10, Used: 1}, "security_group_rule": {Limit: 100, Used: 4}, "address_group": {Limit: -1},
+		"security_group": {Limit: 10, Used: 1}, "security_group_rule": {Limit: 100, Used: 4}, "address_group": {Limit: -1}, "rbac_policy": {Limit: 10}, "trunk": {Limit: -1},
 	}, usage); d != "" {
 		t.Error(d)
 	}
@@ -138,10 +138,16 @@ func TestConfig(t *testing.T) {
 	st := newEnv(t).st
 	for name, edit := range map[string]func(*neutron.Config){
 		"no store": func(c *neutron.Config) { c.Store = nil },
-		"type":     func(c *neutron.Config) { c.TenantNetworkTypes = []string{"vlan"} },
-		"range":    func(c *neutron.Config) { c.VNIRanges = []neutron.TagRange{{First: 5, Last: 4}} },
-		"zero":     func(c *neutron.Config) { c.VNIRanges = []neutron.TagRange{{First: 0, Last: 4}} },
-		"wide":     func(c *neutron.Config) { c.VNIRanges = []neutron.TagRange{{First: 1, Last: 1 << 24}} },
+		"type":     func(c *neutron.Config) { c.TenantNetworkTypes = []string{"flat"} },
+		"VLAN": func(c *neutron.Config) {
+			c.VLANRanges = map[string][]neutron.TagRange{"public": {{First: 1, Last: 4095}}}
+		},
+		"physnet": func(c *neutron.Config) { c.VLANRanges = map[string][]neutron.TagRange{"a b": nil} },
+		"flat":    func(c *neutron.Config) { c.FlatNetworks = []string{""} },
+		"jumbo":   func(c *neutron.Config) { c.PhysicalNetworkMTUs = map[string]int{"public": 67} },
+		"range":   func(c *neutron.Config) { c.VNIRanges = []neutron.TagRange{{First: 5, Last: 4}} },
+		"zero":    func(c *neutron.Config) { c.VNIRanges = []neutron.TagRange{{First: 0, Last: 4}} },
+		"wide":    func(c *neutron.Config) { c.VNIRanges = []neutron.TagRange{{First: 1, Last: 1 << 24}} },
 		"overlap": func(c *neutron.Config) {
 			c.TunnelIDRanges = []neutron.TagRange{{First: 1, Last: 4}, {First: 4, Last: 5}}
 		},

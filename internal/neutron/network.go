@@ -3,7 +3,6 @@ package neutron
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"baryon/internal/identity"
 	"baryon/internal/model"
@@ -19,22 +18,30 @@ func autoDelete(p *model.Port) bool { return slices.Contains(autoDeleteOwners, p
 // Networks are the rules of networks.
 func (s *Service) Networks() *Kind[model.Network] {
 	return &Kind[model.Network]{
-		Def:    model.Networks,
-		Create: s.createNetworks,
-		Update: s.updateNetwork,
-		Delete: s.deleteNetwork,
-		Visible: func(_ store.Read, c *identity.Caller, n *model.Network) bool {
-			return networkVisible(c, n)
-		},
+		Def:     model.Networks,
+		Create:  s.createNetworks,
+		Update:  s.updateNetwork,
+		Delete:  s.deleteNetwork,
+		Visible: networkVisible,
 		Present: presentNetwork,
 	}
 }
 
-func presentNetwork(r store.Read, _ *identity.Caller, n *model.Network) *model.Network {
+// presentNetwork computes what follows from other rows.  Of several segments none is the network's one, so they stand in a list instead.
+func presentNetwork(r store.Read, c *identity.Caller, n *model.Network) *model.Network {
 	shown := *n
+	shown.Shared = sharedWith(r, c, model.RBACNetwork, n.ID)
+	switch {
+	case len(n.More) == 0:
+		shown.Segments = nil
+	case n.Segment != (model.Segment{}): // not yet presented
+		shown.Segments, shown.Segment = n.AllSegments(), model.Segment{}
+	}
+	shown.L2Adjacency = true
 	shown.Subnets = []model.ID{}
 	for sub := range store.Find(r, model.SubnetTable, "network", string(n.ID)) {
 		shown.Subnets = append(shown.Subnets, sub.ID)
+		shown.L2Adjacency = shown.L2Adjacency && sub.SegmentID == ""
 	}
 	shown.AvailabilityZones = zonesOf(r, n.ID)
 	return &shown
@@ -66,11 +73,10 @@ func (s *Service) createNetworks(
 			o.defaultGroup(tx, project)
 		}
 		for i, input := range in {
-			n, err := o.newNetwork(tx, &input.Value, projects[i])
+			n, err := o.newNetwork(tx, input, projects[i])
 			if err != nil {
 				return err
 			}
-			store.Put(tx, model.NetworkTable, n)
 			made = append(made, n)
 		}
 		return nil
@@ -78,8 +84,9 @@ func (s *Service) createNetworks(
 	return presented(s, c, made, presentNetwork, err)
 }
 
-func (o *op) newNetwork(tx store.Tx, v *model.Network, project string) (*model.Network, error) {
-	n := *v
+// newNetwork checks and stores a network, with its segments and the policies that share it.
+func (o *op) newNetwork(tx store.Tx, in *resource.Input[model.Network], project string) (*model.Network, error) {
+	n := in.Value
 	o.fresh(&n.Standard, project)
 	if err := checkZoneHints(tx, n.AvailabilityZoneHints); err != nil {
 		return nil, err
@@ -87,13 +94,27 @@ func (o *op) newNetwork(tx store.Tx, v *model.Network, project string) (*model.N
 	if err := o.checkDefaultExternal(tx, &n); err != nil {
 		return nil, err
 	}
-	seg, err := o.s.types.allocate(o, v.Segment)
+	segments, err := o.newSegments(tx, in, project)
 	if err != nil {
 		return nil, err
 	}
-	n.Segment = seg
-	n.MTU, err = o.s.types.checkMTU(seg.Type, v.MTU)
-	return &n, err
+	n.Segment, n.More, n.Segments = segments[0], segments[1:len(segments):len(segments)], nil
+	if len(n.More) == 0 {
+		n.More = nil
+	}
+	if n.MTU, err = o.s.types.checkMTU(segments, in.Value.MTU); err != nil {
+		return nil, err
+	}
+	if err := o.networkQoS(tx, &n, in.Has("qos_policy_id")); err != nil {
+		return nil, err
+	}
+	store.Put(tx, model.NetworkTable, &n)
+	for _, seg := range segments {
+		o.putSegment(tx, &model.NetworkSegment{NetworkID: n.ID, Segment: seg})
+	}
+	o.share(tx, model.RBACNetwork, n.ID, project, model.AccessShared, n.Shared)
+	o.share(tx, model.RBACNetwork, n.ID, project, model.AccessExternal, n.External)
+	return &n, nil
 }
 
 // checkDefaultExternal lets one external network at most be the default one.
@@ -126,6 +147,7 @@ func checkCreateNetwork(c *identity.Caller, project string, in *resource.Input[m
 		{name: "provider:network_type", sent: in.Has("provider:network_type"), allowed: admin},
 		{name: "provider:physical_network", sent: in.Has("provider:physical_network"), allowed: admin},
 		{name: "provider:segmentation_id", sent: in.Has("provider:segmentation_id"), allowed: admin},
+		{name: "segments", sent: in.Has("segments"), allowed: admin},
 	})
 }
 
@@ -147,15 +169,13 @@ func (s *Service) updateNetwork(
 			{name: "provider:network_type", sent: in.Has("provider:network_type"), allowed: admin},
 			{name: "provider:physical_network", sent: in.Has("provider:physical_network"), allowed: admin},
 			{name: "provider:segmentation_id", sent: in.Has("provider:segmentation_id"), allowed: admin},
+			{name: "segments", sent: in.Has("segments"), allowed: admin},
 		})
 		if err != nil {
 			return err
 		}
 		if err := matchRevision(&old.Standard, ifMatch); err != nil {
 			return err
-		}
-		if segmentGiven(in.Has) {
-			return InvalidInput("Plugin does not support updating provider attributes")
 		}
 		out, err = o.changedNetwork(tx, old, in)
 		if err == nil {
@@ -171,43 +191,39 @@ func (o *op) changedNetwork(tx store.Tx, old *model.Network, in *resource.Input[
 	set(in.Has("name"), &n.Name, v.Name)
 	set(in.Has("description"), &n.Description, v.Description)
 	set(in.Has("admin_state_up"), &n.AdminStateUp, v.AdminStateUp)
-	set(in.Has("shared"), &n.Shared, v.Shared)
-	set(in.Has("router:external"), &n.External, v.External)
+	if in.Has("shared") {
+		if err := o.setShared(tx, &n, v.Shared); err != nil {
+			return nil, err
+		}
+	}
+	if in.Has("router:external") {
+		if err := o.setExternal(tx, &n, v.External); err != nil {
+			return nil, err
+		}
+	}
+	if err := o.changedSegment(tx, &n, in); err != nil {
+		return nil, err
+	}
 	n.IsDefault = n.IsDefault && n.External
 	set(in.Has("is_default"), &n.IsDefault, v.IsDefault)
 	if err := o.checkDefaultExternal(tx, &n); err != nil {
 		return nil, err
 	}
 	set(in.Has("port_security_enabled"), &n.PortSecurityEnabled, v.PortSecurityEnabled)
+	set(in.Has("qos_policy_id"), &n.QoSPolicyID, v.QoSPolicyID)
+	if err := o.takeQoS(tx, old.QoSPolicyID, n.QoSPolicyID); err != nil {
+		return nil, err
+	}
 	set(in.Has("dns_domain"), &n.DNSDomain, v.DNSDomain)
 	if in.Has("mtu") {
-		mtu, err := o.s.types.checkMTU(n.Segment.Type, v.MTU)
+		mtu, err := o.s.types.checkMTU(n.AllSegments(), v.MTU)
 		if err != nil {
 			return nil, err
 		}
 		n.MTU = mtu
 	}
-	if old.Shared && !n.Shared && usedByOthers(tx, old) {
-		return nil, Conflict("InvalidSharedSetting",
-			"Unable to reconfigure sharing settings for network %s. Multiple tenants are using it.", n.Name)
-	}
 	o.touch(&n.Standard)
 	return &n, nil
-}
-
-// usedByOthers tells whether another project has a subnet or a port of its own on the network.
-func usedByOthers(tx store.Tx, n *model.Network) bool {
-	for sub := range store.Find(tx, model.SubnetTable, "network", string(n.ID)) {
-		if sub.ProjectID != n.ProjectID {
-			return true
-		}
-	}
-	for p := range store.Find(tx, model.PortTable, "network", string(n.ID)) {
-		if p.ProjectID != n.ProjectID && !strings.HasPrefix(p.DeviceOwner, "network:") {
-			return true
-		}
-	}
-	return false
 }
 
 func (s *Service) deleteNetwork(ctx context.Context, c *identity.Caller, id string, ifMatch *int64) error {
@@ -238,6 +254,10 @@ func (s *Service) deleteNetwork(ctx context.Context, c *identity.Caller, id stri
 		for _, b := range slices.Collect(store.Find(tx, model.DHCPBindingTable, "network", id)) {
 			store.Delete(tx, model.DHCPBindingTable, model.DHCPBindingTable.Key(b))
 		}
+		for seg := range store.Find(tx, model.SegmentTable, "network", id) {
+			store.Delete(tx, model.SegmentTable, string(seg.ID))
+		}
+		forgetPolicies(tx, model.RBACNetwork, n.ID)
 		store.Delete(tx, model.NetworkTable, id)
 		return nil
 	})

@@ -50,8 +50,7 @@ func TestNetworkSegments(t *testing.T) {
 	}{
 		{model.Segment{Type: model.TypeGRE, SegmentationID: 77}, 0, neutron.ClassConflict, "TunnelIdInUse", "tunnel ID 77 is in use"},
 		{model.Segment{Type: model.TypeVXLAN, SegmentationID: 1 << 24}, 0, neutron.ClassBadRequest, "InvalidInput", "out of range"},
-		{model.Segment{Type: model.TypeVLAN, SegmentationID: 5}, 0, neutron.ClassBadRequest, "InvalidInput", "not supported"},
-		{model.Segment{Type: model.TypeFlat, PhysicalNetwork: "x"}, 0, neutron.ClassBadRequest, "InvalidInput", "not supported"},
+		{model.Segment{Type: "geneve", SegmentationID: 5}, 0, neutron.ClassBadRequest, "InvalidInput", "'geneve' is not supported"},
 		{model.Segment{Type: model.TypeLocal, SegmentationID: 5}, 0, neutron.ClassBadRequest, "InvalidInput", "prohibited"},
 		{model.Segment{Type: model.TypeGRE, PhysicalNetwork: "x"}, 0, neutron.ClassBadRequest, "InvalidInput", "physical_network"},
 		{model.Segment{SegmentationID: 5}, 0, neutron.ClassBadRequest, "InvalidInput", "network_type required"},
@@ -157,6 +156,7 @@ func TestNetworkPolicy(t *testing.T) {
 	if err := e.update(admin, mine.ID); err != nil {
 		t.Errorf("administrator cannot change: %v", err)
 	}
+	external := must(e.network(admin, model.Network{External: true}))(t)
 	visible := e.svc.Networks().Visible
 	for _, tc := range []struct {
 		ok   bool
@@ -166,7 +166,7 @@ func TestNetworkPolicy(t *testing.T) {
 		{visible(e.st.Snapshot(), auditor, mine), true},
 		{visible(e.st.Snapshot(), nova, mine), true},
 		{visible(e.st.Snapshot(), bob, shared), true},
-		{visible(e.st.Snapshot(), bob, &model.Network{External: true}), true},
+		{visible(e.st.Snapshot(), bob, external), true},
 	} {
 		if tc.ok != tc.want {
 			t.Errorf("visible = %v, want %v", tc.ok, tc.want)

@@ -134,8 +134,10 @@ func picked(u *store.UniqueError) bool {
 	switch u.Table {
 	case model.PortTable.Name:
 		return u.Index == "subnet_ip" || u.Index == "network_mac"
-	case model.NetworkTable.Name:
+	case model.SegmentTable.Name:
 		return u.Index == "segment"
+	case model.RBACPolicyTable.Name:
+		return u.Index == "grant"
 	case model.SecurityGroupTable.Name:
 		return u.Index == "project_default"
 	case model.SecurityGroupRuleTable.Name:
@@ -250,31 +252,6 @@ func (o *op) keepAddress(sub *model.Subnet, a netip.Addr) {
 	}
 	o.s.addrs.HoldValue(space, ipam.NewPools(sub.AllocationPools), a)
 	o.kept = append(o.kept, it)
-}
-
-// pickTag gives a free segmentation id of a network type, in the same way.
-func (o *op) pickTag(typ string, layout tagRanges) (uint32, bool) {
-	for {
-		v, ok := o.tags.next(typ)
-		if !ok {
-			if v, ok = o.s.tags.Hold(typ, layout, o.rng, o.choice(false)); !ok {
-				break
-			}
-			o.tags.add(typ, v)
-		}
-		if !tagUsed(o.snap, alloc.Item[uint32]{Space: typ, Value: v}) {
-			o.givenTags[typ] = append(o.givenTags[typ], v)
-			return v, true
-		}
-	}
-	if !o.alone[segmentGate(typ)] {
-		return 0, false
-	}
-	v, ok := pickLast(layout, usedTags(o.snap, typ), o.givenTags[typ])
-	if ok {
-		o.givenTags[typ] = append(o.givenTags[typ], v)
-	}
-	return v, ok
 }
 
 func (o *op) choice(first bool) alloc.Choice {

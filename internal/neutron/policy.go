@@ -74,17 +74,13 @@ func projectOf(c *identity.Caller, asked string) (string, error) {
 	return asked, nil
 }
 
-func networkVisible(c *identity.Caller, n *model.Network) bool {
-	return c.CanRead(n.ProjectID) || n.Shared || n.External
-}
-
 // subnetVisible: subnets of shared and external networks show to everyone, others to their project and the network's.
 func subnetVisible(r store.Read, c *identity.Caller, s *model.Subnet) bool {
 	if c.CanRead(s.ProjectID) {
 		return true
 	}
 	n, ok := store.Get(r, model.NetworkTable, string(s.NetworkID))
-	return ok && networkVisible(c, n)
+	return ok && networkVisible(r, c, n)
 }
 
 // portVisible: ports show to their project and to the network's.
@@ -99,7 +95,7 @@ func portVisible(r store.Read, c *identity.Caller, p *model.Port) bool {
 // getNetwork reads a network that the caller may know of.
 func getNetwork(r store.Read, c *identity.Caller, id model.ID) (*model.Network, error) {
 	n, ok := store.Get(r, model.NetworkTable, string(id))
-	if !ok || !networkVisible(c, n) {
+	if !ok || !networkVisible(r, c, n) {
 		return nil, NotFound("NetworkNotFound", "Network %s could not be found.", id)
 	}
 	return n, nil

@@ -26,8 +26,15 @@ func (s *Service) Ports() *Kind[model.Port] {
 // presentPort computes status and names, and hides a name that DNS integration being off makes meaningless.
 func (s *Service) presentPort(r store.Read, _ *identity.Caller, p *model.Port) *model.Port {
 	shown := *p
-	shown.Status, _ = portStatus(r, p)
+	status, reason := portStatus(r, p)
+	if shown.Status = status; p.Binding.VIFType == model.VIFBindingFailed {
+		shown.Binding.VIFDetails = map[string]any{"reason": reason}
+	}
 	shown.DNSAssignment = s.dnsAssignment(p)
+	if n, ok := store.Get(r, model.NetworkTable, string(p.NetworkID)); ok {
+		shown.QoSNetworkPolicyID = n.QoSPolicyID
+	}
+	shown.TrunkDetails = trunkDetails(r, p.ID)
 	return &shown
 }
 
@@ -75,6 +82,9 @@ func (s *Service) createPorts(ctx context.Context, c *identity.Caller, in []*res
 		}
 		return nil
 	})
+	if err == nil {
+		s.warnUnbound(made...)
+	}
 	return presented(s, c, made, s.presentPort, err)
 }
 
@@ -136,11 +146,14 @@ func (o *op) newPort(tx store.Tx, a *addressing, project string, in *resource.In
 	if p.DNSName, err = o.s.dnsName(p.DNSName); err != nil {
 		return nil, err
 	}
+	if err := o.takeQoS(tx, "", p.QoSPolicyID); err != nil {
+		return nil, err
+	}
 	if p.SecurityGroups, err = o.newPortGroups(tx, &p, in.Value.SecurityGroups); err != nil {
 		return nil, err
 	}
 	p.ExtraDHCPOpts = mergeDHCPOpts(nil, p.ExtraDHCPOpts)
-	p.FixedIPs, err = a.create(&p, wanted{sent: in.Has("fixed_ips"), ips: in.Value.FixedIPs, ownMAC: ownMAC})
+	p.FixedIPs, err = a.create(&p, wanted{sent: in.Has("fixed_ips"), ips: in.Value.FixedIPs, ownMAC: ownMAC, host: p.Binding.Host})
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +184,7 @@ func (s *Service) updatePort(
 ) (*model.Port, error) {
 	o := s.newOp(c)
 	var names []string
-	if in.Has("fixed_ips") {
+	if in.Has("fixed_ips") || in.Has("binding:host_id") {
 		if err := s.st.View(ctx, func(r store.Read) error {
 			p, err := getPort(r, c, model.ID(id))
 			if err == nil {
@@ -203,8 +216,12 @@ func (s *Service) updatePort(
 			return err
 		}
 		store.Put(tx, model.PortTable, out)
+		o.followParent(tx, out)
 		return nil
 	})
+	if err == nil && in.Has("binding:host_id") {
+		s.warnUnbound(out)
+	}
 	return one(s, c, out, s.presentPort, err)
 }
 
@@ -232,6 +249,10 @@ func (o *op) changedPort(tx store.Tx, n *model.Network, old *model.Port, in *res
 	set(in.Has("device_owner"), &p.DeviceOwner, v.DeviceOwner)
 	set(in.Has("dns_domain"), &p.DNSDomain, v.DNSDomain)
 	set(in.Has("port_security_enabled"), &p.PortSecurityEnabled, v.PortSecurityEnabled)
+	set(in.Has("qos_policy_id"), &p.QoSPolicyID, v.QoSPolicyID)
+	if err := o.takeQoS(tx, old.QoSPolicyID, p.QoSPolicyID); err != nil {
+		return nil, err
+	}
 	if trusted(&p) {
 		p.PortSecurityEnabled = false
 	}
@@ -258,9 +279,11 @@ func (o *op) changedPort(tx store.Tx, n *model.Network, old *model.Port, in *res
 	if p.SecurityGroups, err = o.changedPortGroups(tx, &p, in.Has("security_groups"), v.SecurityGroups); err != nil {
 		return nil, err
 	}
-	if in.Has("fixed_ips") || p.MAC != old.MAC {
-		a := o.addressing(tx, n)
-		if p.FixedIPs, err = a.update(&p, wanted{sent: in.Has("fixed_ips"), ips: v.FixedIPs, ownMAC: ownMAC}); err != nil {
+	moved := in.Has("binding:host_id") && v.Binding.Host != old.Binding.Host
+	if in.Has("fixed_ips") || p.MAC != old.MAC || moved {
+		w := wanted{sent: in.Has("fixed_ips"), ips: v.FixedIPs, ownMAC: ownMAC, host: p.Binding.Host}
+		set(moved, &w.host, v.Binding.Host)
+		if p.FixedIPs, err = o.addressing(tx, n).update(&p, w); err != nil {
 			return nil, err
 		}
 	}
@@ -304,6 +327,9 @@ func (s *Service) deletePort(ctx context.Context, c *identity.Caller, id string,
 			return err
 		}
 		if err := matchRevision(&p.Standard, ifMatch); err != nil {
+			return err
+		}
+		if err := checkUntrunked(tx, p.ID); err != nil {
 			return err
 		}
 		removePort(tx, p)

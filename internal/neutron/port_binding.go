@@ -98,6 +98,7 @@ func (s *Service) changeBindings(
 		if !reflect.DeepEqual(&p, old) {
 			o.touch(&p.Standard)
 			store.Put(tx, model.PortTable, &p)
+			o.followParent(tx, &p)
 		}
 		out = nil
 		for _, b := range bindingsOf(&p) {
@@ -140,7 +141,8 @@ func (s *Service) CreateBinding(
 
 // bindOrFail binds, and fails where a port's own binding would say binding_failed.
 func bindOrFail(tx store.Tx, n *model.Network, port model.ID, b *model.Binding) error {
-	if bind(tx, n, b); b.VIFType != model.VIFOVS {
+	bind(tx, n, b)
+	if trunkBridge(tx, port, b); b.VIFType != model.VIFOVS {
 		return Internal("PortBindingError", "Binding for port %s on host %s could not be created or updated.", port, b.Host)
 	}
 	return nil

@@ -18,6 +18,8 @@ const (
 	quotaSecurityGroup     = "security_group"
 	quotaSecurityGroupRule = "security_group_rule"
 	quotaAddressGroup      = "address_group"
+	quotaRBACPolicy        = "rbac_policy"
+	quotaTrunk             = "trunk"
 )
 
 const (
@@ -32,7 +34,8 @@ const (
 // DefaultQuotas are Neutron's defaults for what is served here.
 func DefaultQuotas() map[string]int {
 	return map[string]int{
-		quotaNetwork: 100, quotaSubnet: 100, quotaPort: 500, quotaSecurityGroup: 10, quotaSecurityGroupRule: 100, quotaAddressGroup: -1,
+		quotaNetwork: 100, quotaSubnet: 100, quotaPort: 500, quotaSecurityGroup: 10, quotaSecurityGroupRule: 100, quotaAddressGroup: -1, quotaRBACPolicy: 10,
+		quotaTrunk: -1,
 	}
 }
 
@@ -154,6 +157,10 @@ func usage(r store.Read, k quotaKey) int {
 		return store.Count(r, model.SecurityGroupRuleTable, "project", k.project)
 	case quotaAddressGroup:
 		return store.Count(r, model.AddressGroupTable, "project", k.project)
+	case quotaRBACPolicy:
+		return store.Count(r, model.RBACPolicyTable, "project", k.project)
+	case quotaTrunk:
+		return store.Count(r, model.TrunkTable, "project", k.project)
 	}
 	return 0
 }
@@ -173,6 +180,10 @@ func guardUsage(tx store.Tx, k quotaKey) {
 		store.Guard(tx, model.SecurityGroupRuleTable, "project", k.project)
 	case quotaAddressGroup:
 		store.Guard(tx, model.AddressGroupTable, "project", k.project)
+	case quotaRBACPolicy:
+		store.Guard(tx, model.RBACPolicyTable, "project", k.project)
+	case quotaTrunk:
+		store.Guard(tx, model.TrunkTable, "project", k.project)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 
 // QuotaResources names what has a quota, in the order shown.
 func (s *Service) QuotaResources() []string {
-	return []string{quotaNetwork, quotaSubnet, quotaPort, quotaSecurityGroup, quotaSecurityGroupRule, quotaAddressGroup}
+	return []string{quotaNetwork, quotaSubnet, quotaPort, quotaSecurityGroup, quotaSecurityGroupRule, quotaAddressGroup, quotaRBACPolicy, quotaTrunk}
 }
 
 // ListQuotas returns the quotas of projects that have values of their own.

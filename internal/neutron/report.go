@@ -1,6 +1,7 @@
 package neutron
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
@@ -52,6 +53,8 @@ func (s *Service) ApplyReports(ctx context.Context, host string, reports []nodes
 func applyReport(tx store.Tx, host string, rep *nodestate.Status) bool {
 	switch rep.Key.Kind {
 	case nodestate.KindPort, nodestate.KindDHCPHost:
+	case nodestate.KindTrunk:
+		return applyTrunkReport(tx, host, rep)
 	default:
 		return true // what else there is has no status in the API
 	}
@@ -98,9 +101,21 @@ func truncate(s string, n int) string {
 func portStatus(r store.Read, p *model.Port) (status, reason string) {
 	st, ok := store.Get(r, model.PortStatusTable, string(p.ID))
 	if !ok {
-		return model.StatusDown, ""
+		return model.StatusDown, unboundReason(r, p)
 	}
 	return statusOf(r, p, st)
+}
+
+// unboundReason says why a port is not bound to the host that it should be bound to; empty: it is, or it should not.
+func unboundReason(r store.Read, p *model.Port) string {
+	if p.Binding.VIFType != model.VIFBindingFailed {
+		return ""
+	}
+	n, ok := store.Get(r, model.NetworkTable, string(p.NetworkID))
+	if !ok {
+		return ""
+	}
+	return unbindable(r, n, &p.Binding)
 }
 
 // statusOf follows from what nodes acknowledged: wired, and for guests on networks with DHCP also known to a DHCP server.
@@ -109,7 +124,7 @@ func statusOf(r store.Read, p *model.Port, st *model.PortStatus) (status, reason
 		return model.StatusDown, "the port is administratively down"
 	}
 	if !p.Bound() || st.Host != p.Binding.Host {
-		return model.StatusDown, st.Reason
+		return model.StatusDown, cmp.Or(unboundReason(r, p), st.Reason)
 	}
 	switch nodestate.State(st.State) {
 	case nodestate.Done:

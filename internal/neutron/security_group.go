@@ -18,13 +18,14 @@ func (s *Service) SecurityGroups() *Kind[model.SecurityGroup] {
 		Create:  s.createGroups,
 		Update:  s.updateGroup,
 		Delete:  s.deleteGroup,
-		Visible: func(_ store.Read, c *identity.Caller, g *model.SecurityGroup) bool { return c.CanRead(g.ProjectID) },
+		Visible: groupVisible,
 		Present: presentGroup,
 	}
 }
 
 func presentGroup(r store.Read, c *identity.Caller, g *model.SecurityGroup) *model.SecurityGroup {
 	shown := *g
+	shown.Shared = sharedWith(r, c, model.RBACSecurityGroup, g.ID)
 	shown.Rules = []*model.SecurityGroupRule{}
 	for rule := range store.Find(r, model.SecurityGroupRuleTable, "group", string(g.ID)) {
 		shown.Rules = append(shown.Rules, presentRule(r, c, rule))
@@ -32,9 +33,14 @@ func presentGroup(r store.Read, c *identity.Caller, g *model.SecurityGroup) *mod
 	return &shown
 }
 
+// groupVisible: groups show to their project and to those with whom a policy shares them.
+func groupVisible(r store.Read, c *identity.Caller, g *model.SecurityGroup) bool {
+	return c.CanRead(g.ProjectID) || sharedWith(r, c, model.RBACSecurityGroup, g.ID)
+}
+
 func getGroup(r store.Read, c *identity.Caller, id model.ID) (*model.SecurityGroup, error) {
 	g, ok := store.Get(r, model.SecurityGroupTable, string(id))
-	if !ok || !c.CanRead(g.ProjectID) {
+	if !ok || !groupVisible(r, c, g) {
 		return nil, groupNotFound(string(id))
 	}
 	return g, nil
@@ -247,6 +253,7 @@ func (s *Service) deleteGroup(ctx context.Context, c *identity.Caller, id string
 		o.removeRules(tx, "group", g.ID)
 		o.removeRules(tx, "remote_group", g.ID)
 		store.Delete(tx, model.SecurityGroupTable, id)
+		forgetPolicies(tx, model.RBACSecurityGroup, g.ID)
 		return nil
 	})
 }

@@ -52,7 +52,7 @@ func errGroupsNeedSecurity() error {
 		"Port security must be enabled and port must have an IP address in order to use security groups.")
 }
 
-// checkPortGroups lets a port have groups of its project, all of them stateful or none; administrators may give it any group.
+// checkPortGroups lets a port have groups of its project or shared with it, all of them stateful or none; administrators may give it any group.
 func (o *op) checkPortGroups(tx store.Tx, p *model.Port, asked []model.ID) ([]model.ID, error) {
 	ids := slices.Compact(slices.Sorted(slices.Values(asked)))
 	var missing []string
@@ -60,7 +60,8 @@ func (o *op) checkPortGroups(tx store.Tx, p *model.Port, asked []model.ID) ([]mo
 	for _, id := range ids {
 		g, ok := store.Get(tx, model.SecurityGroupTable, string(id))
 		switch {
-		case !ok || g.ProjectID != p.ProjectID && !o.caller.IsAdmin():
+		case !ok || g.ProjectID != p.ProjectID && !o.caller.IsAdmin() &&
+			!granted(tx, model.RBACSecurityGroup, id, p.ProjectID, model.AccessShared):
 			missing = append(missing, string(id))
 		case g.Stateful:
 			stateful++

@@ -29,7 +29,7 @@ func ruleVisible(r store.Read, c *identity.Caller, rule *model.SecurityGroupRule
 		return true
 	}
 	g, ok := store.Get(r, model.SecurityGroupTable, string(rule.SecurityGroupID))
-	return ok && c.CanRead(g.ProjectID)
+	return ok && groupVisible(r, c, g)
 }
 
 func presentRule(r store.Read, _ *identity.Caller, rule *model.SecurityGroupRule) *model.SecurityGroupRule {

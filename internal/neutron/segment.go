@@ -1,216 +1,237 @@
 package neutron
 
 import (
-	"errors"
-	"fmt"
+	"context"
 	"slices"
+	"strings"
 
+	"baryon/internal/identity"
 	"baryon/internal/model"
-	"baryon/internal/neutron/alloc"
+	"baryon/internal/resource"
+	"baryon/internal/store"
 )
 
-// typeDriver is what a network type means: where its segmentation ids come from and how much of the MTU its header takes.
-type typeDriver interface {
-	// segment completes a segment that names only the type or, by an administrator, also an id.
-	segment(o *op, asked model.Segment) (model.Segment, error)
-	// maxMTU is the largest MTU of a network of the type, in bytes.
-	maxMTU() int
+// Segments are the rules of segments as resources of their own.  They are the administrators'.
+func (s *Service) Segments() *Kind[model.NetworkSegment] {
+	return &Kind[model.NetworkSegment]{
+		Def:     model.Segments,
+		Create:  s.createSegments,
+		Update:  s.updateSegment,
+		Delete:  s.deleteSegment,
+		Visible: func(_ store.Read, c *identity.Caller, _ *model.NetworkSegment) bool { return segmentVisible(c) },
+		Present: presentSegment,
+	}
 }
 
-// typeDrivers are the network types that are served, by name, and the order in which they are tried.
-type typeDrivers struct {
-	byName map[string]typeDriver
-	order  []string
+func segmentVisible(c *identity.Caller) bool { return c.IsAdmin() || c.IsService() }
+
+func presentSegment(_ store.Read, _ *identity.Caller, seg *model.NetworkSegment) *model.NetworkSegment {
+	return seg
 }
 
-// Headers of the tunnels without the outer IP header, in bytes: UDP + VXLAN + inner Ethernet, GRE with key + inner Ethernet.
-const (
-	vxlanHeader = 30
-	greHeader   = 22
-)
-
-// maxTag is the largest segmentation id of a type: a VNI has 24 bits, a GRE key 32.
-var maxTag = map[string]uint64{model.TypeVXLAN: 1<<24 - 1, model.TypeGRE: 1<<32 - 1}
-
-func newTypeDrivers(cfg *Config) (typeDrivers, error) {
-	vni, err := newTagRanges(model.TypeVXLAN, cfg.VNIRanges)
-	if err != nil {
-		return typeDrivers{}, err
+func getSegment(r store.Read, c *identity.Caller, id model.ID) (*model.NetworkSegment, error) {
+	seg, ok := store.Get(r, model.SegmentTable, string(id))
+	if !ok || !segmentVisible(c) {
+		return nil, NotFound("SegmentNotFound", "Segment %s could not be found.", id)
 	}
-	key, err := newTagRanges(model.TypeGRE, cfg.TunnelIDRanges)
-	if err != nil {
-		return typeDrivers{}, err
-	}
-	t := typeDrivers{
-		byName: map[string]typeDriver{
-			model.TypeVXLAN: &tunnelDriver{model.TypeVXLAN, vni, tunnelMTU(cfg, vxlanHeader)},
-			model.TypeGRE:   &tunnelDriver{model.TypeGRE, key, tunnelMTU(cfg, greHeader)},
-			model.TypeLocal: localDriver{cfg.GlobalPhysnetMTU},
-		},
-		order: cfg.TenantNetworkTypes,
-	}
-	for _, name := range t.order {
-		if t.byName[name] == nil {
-			return t, fmt.Errorf("%w: tenant network type %q is not one of vxlan, gre, local", ErrConfig, name)
-		}
-	}
-	return t, nil
-}
-
-// allocate finds a segment for a network: the one asked for, or the first that a type in the configured order has free.
-func (t *typeDrivers) allocate(o *op, asked model.Segment) (model.Segment, error) {
-	if asked.Type != "" {
-		d, ok := t.byName[asked.Type]
-		if !ok {
-			return asked, InvalidInput("provider:network_type '%s' is not supported, use one of vxlan, gre, local", asked.Type)
-		}
-		return d.segment(o, asked)
-	}
-	if asked.PhysicalNetwork != "" || asked.SegmentationID != 0 {
-		return asked, InvalidInput("provider:network_type required for provider network")
-	}
-	var full *exhausted
-	var gates []string
-	for _, name := range t.order {
-		seg, err := t.byName[name].segment(o, model.Segment{Type: name})
-		if !errors.As(err, &full) {
-			return seg, err
-		}
-		gates = append(gates, full.gates...)
-	}
-	return asked, &exhausted{gates, full.answer}
-}
-
-// tunnelDriver serves vxlan and gre.
-type tunnelDriver struct {
-	name string
-	tags tagRanges
-	mtu  int
-}
-
-func (d *tunnelDriver) maxMTU() int { return d.mtu }
-
-func (d *tunnelDriver) segment(o *op, asked model.Segment) (model.Segment, error) {
-	if asked.PhysicalNetwork != "" {
-		return asked, InvalidInput("provider:physical_network specified for %s network", d.name)
-	}
-	seg := model.Segment{Type: d.name, SegmentationID: asked.SegmentationID}
-	if id := uint64(seg.SegmentationID); id > maxTag[d.name] {
-		return seg, InvalidInput("provider:segmentation_id %d is out of range, %s networks have 1 to %d", id, d.name, maxTag[d.name])
-	}
-	if seg.SegmentationID != 0 {
-		o.ask(model.NetworkTable.Name, "segment", seg.Value(), Conflict("TunnelIdInUse",
-			"Unable to create the network. The tunnel ID %d is in use.", seg.SegmentationID))
-		return seg, nil
-	}
-	id, ok := o.pickTag(d.name, d.tags)
-	if !ok {
-		return seg, &exhausted{[]string{segmentGate(d.name)}, Unavailable("NoNetworkAvailable",
-			"Unable to create the network. No tenant network is available for allocation.")}
-	}
-	seg.SegmentationID = id
 	return seg, nil
 }
 
-// localDriver serves networks that never leave their host.
-type localDriver struct{ mtu int }
-
-func (d localDriver) maxMTU() int { return d.mtu }
-
-func (localDriver) segment(_ *op, asked model.Segment) (model.Segment, error) {
-	if asked.PhysicalNetwork != "" || asked.SegmentationID != 0 {
-		return asked, InvalidInput("provider:segmentation_id and provider:physical_network prohibited for local provider network")
+// newSegments finds the segments of a new network: the one or the several asked for, or one that is free.
+func (o *op) newSegments(tx store.Tx, in *resource.Input[model.Network], project string) ([]model.Segment, error) {
+	v := &in.Value
+	if len(v.Segments) == 0 {
+		seg, err := o.s.types.allocate(o, tx, project, v.Segment)
+		return []model.Segment{seg}, err
 	}
-	return model.Segment{Type: model.TypeLocal}, nil
-}
-
-// segmentGate names the gate of a type's ids.
-func segmentGate(typ string) string { return "segment/" + typ }
-
-// segmentGates are the gates a creation of networks may pass.
-func (t *typeDrivers) segmentGates() []string {
-	return []string{segmentGate(model.TypeVXLAN), segmentGate(model.TypeGRE)}
-}
-
-// tunnelMTU is the MTU inside a tunnel: the smaller of what the wire and the path carry, less the outer headers.  Zero means unknown.
-func tunnelMTU(cfg *Config, header int) int {
-	ip := 20
-	if cfg.OverlayIPVersion == 6 {
-		ip = 40
+	if v.Segment != (model.Segment{}) {
+		return nil, BadRequest("SegmentsSetInConjunctionWithProviders", "Segments and provider values cannot both be set.")
 	}
-	base := cfg.GlobalPhysnetMTU
-	if cfg.PathMTU > 0 {
-		base = min(base, cfg.PathMTU)
-	}
-	return base - ip - header
-}
-
-// minMTU is the smallest MTU of IPv4 (RFC 791).
-const minMTU = 68
-
-// checkMTU gives a network its MTU: the asked one if it fits, the largest if none was asked for.
-func (t *typeDrivers) checkMTU(typ string, asked int) (int, error) {
-	most := t.byName[typ].maxMTU()
-	switch {
-	case asked == 0:
-		return most, nil
-	case asked > most:
-		return 0, InvalidInput("Requested MTU is too big, maximum is %d", most)
-	case asked < minMTU:
-		return 0, InvalidInput("Requested MTU is too small, minimum is %d", minMTU)
-	}
-	return asked, nil
-}
-
-// tagRanges numbers the segmentation ids of configured ranges from 0.  It is an alloc.Layout.
-type tagRanges struct {
-	ranges []TagRange // sorted, apart
-	base   []uint64
-	size   uint64
-}
-
-var _ alloc.Layout[uint32] = tagRanges{}
-
-func newTagRanges(typ string, in []TagRange) (tagRanges, error) {
-	t := tagRanges{ranges: slices.Clone(in)}
-	slices.SortFunc(t.ranges, func(a, b TagRange) int { return int(int64(a.First) - int64(b.First)) })
-	for i, r := range t.ranges {
-		if r.First == 0 || r.Last < r.First || uint64(r.Last) > maxTag[typ] {
-			return t, fmt.Errorf("%w: %s range %d:%d is not within 1:%d", ErrConfig, typ, r.First, r.Last, maxTag[typ])
+	out := make([]model.Segment, len(v.Segments))
+	for i, asked := range v.Segments {
+		if asked.Type == "" {
+			return nil, InvalidInput("provider:network_type required for provider network")
 		}
-		if i > 0 && r.First <= t.ranges[i-1].Last {
-			return t, fmt.Errorf("%w: %s ranges %d:%d and %d:%d overlap", ErrConfig, typ,
-				t.ranges[i-1].First, t.ranges[i-1].Last, r.First, r.Last)
+		whole := asked.SegmentationID != 0 || asked.Type == model.TypeFlat
+		if whole && slices.Contains(v.Segments[:i], asked) {
+			return nil, BadRequest("SegmentsContainDuplicateEntry", "Duplicate segment entry in request.")
 		}
-		t.base = append(t.base, t.size)
-		t.size += uint64(r.Last-r.First) + 1
+		seg, err := o.s.types.allocate(o, tx, project, asked)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = seg
 	}
-	return t, nil
+	return out, nil
 }
 
-// Size is how many ids there are.
-func (t tagRanges) Size() uint64 { return t.size }
-
-// ID gives a segmentation id its number.
-func (t tagRanges) ID(v uint32) (uint64, bool) {
-	for i, r := range t.ranges {
-		if r.First <= v && v <= r.Last {
-			return t.base[i] + uint64(v-r.First), true
-		}
-	}
-	return 0, false
+func (o *op) putSegment(tx store.Tx, seg *model.NetworkSegment) {
+	o.fresh(&seg.Standard, "")
+	store.Put(tx, model.SegmentTable, seg)
 }
 
-// Value gives the segmentation id of a number below Size.
-func (t tagRanges) Value(id uint64) uint32 {
-	i, ok := slices.BinarySearch(t.base, id)
-	if !ok {
-		i--
+// changedSegment follows the provider attributes of an update: of a network that is one VLAN, another id can be taken.
+func (o *op) changedSegment(tx store.Tx, n *model.Network, in *resource.Input[model.Network]) error {
+	if !segmentGiven(in.Has) {
+		return nil
 	}
-	return t.ranges[i].First + uint32(id-t.base[i])
+	want := n.Segment
+	set(in.Has("provider:network_type"), &want.Type, in.Value.Segment.Type)
+	set(in.Has("provider:physical_network"), &want.PhysicalNetwork, in.Value.Segment.PhysicalNetwork)
+	set(in.Has("provider:segmentation_id"), &want.SegmentationID, in.Value.Segment.SegmentationID)
+	same := want.Type == model.TypeVLAN && n.Segment.Type == model.TypeVLAN && want.PhysicalNetwork == n.Segment.PhysicalNetwork
+	if in.Has("segments") || len(n.More) > 0 || !same || want.SegmentationID == 0 {
+		return InvalidInput("Plugin does not support updating provider attributes")
+	}
+	if want == n.Segment {
+		return nil
+	}
+	seg, err := o.s.types.allocate(o, tx, n.ProjectID, want)
+	if err != nil {
+		return err
+	}
+	for row := range store.Find(tx, model.SegmentTable, "segment", n.Segment.Value()) {
+		next := *row
+		next.Segment = seg
+		o.touch(&next.Standard)
+		store.Put(tx, model.SegmentTable, &next)
+	}
+	n.Segment = seg
+	return nil
 }
 
 // segmentGiven tells whether a request names any part of a segment.
 func segmentGiven(has func(string) bool) bool {
-	return has("provider:network_type") || has("provider:physical_network") || has("provider:segmentation_id")
+	return has("provider:network_type") || has("provider:physical_network") || has("provider:segmentation_id") || has("segments")
+}
+
+func (s *Service) createSegments(
+	ctx context.Context, c *identity.Caller, in []*resource.Input[model.NetworkSegment],
+) ([]*model.NetworkSegment, error) {
+	if err := newCheck("create_segment", c.IsAdmin()).err(); err != nil {
+		return nil, err
+	}
+	o := s.newOp(c)
+	var made []*model.NetworkSegment
+	err := o.run(ctx, s.types.segmentGates(), func(tx store.Tx) error {
+		made = made[:0]
+		for _, input := range in {
+			seg, err := o.newSegment(tx, input.Value)
+			if err != nil {
+				return err
+			}
+			made = append(made, seg)
+		}
+		return nil
+	})
+	return presented(s, c, made, presentSegment, err)
+}
+
+// newSegment adds a segment to a network, as its last.
+func (o *op) newSegment(tx store.Tx, seg model.NetworkSegment) (*model.NetworkSegment, error) {
+	n, err := getNetwork(tx, o.caller, seg.NetworkID)
+	if err != nil {
+		return nil, err
+	}
+	if len(n.More)+1 >= model.MaxSegments {
+		return nil, InvalidInput("Network %s has %d segments already, which is the most", n.ID, model.MaxSegments)
+	}
+	if seg.Segment, err = o.s.types.allocate(o, tx, n.ProjectID, seg.Segment); err != nil {
+		return nil, err
+	}
+	o.putSegment(tx, &seg)
+	next := *n
+	next.More = append(slices.Clone(n.More), seg.Segment)
+	most, err := o.s.types.checkMTU(next.AllSegments(), 0)
+	next.MTU = min(next.MTU, most)
+	o.touch(&next.Standard)
+	store.Put(tx, model.NetworkTable, &next)
+	return &seg, err
+}
+
+func (s *Service) updateSegment(
+	ctx context.Context, c *identity.Caller, id string, in *resource.Input[model.NetworkSegment], ifMatch *int64,
+) (*model.NetworkSegment, error) {
+	o := s.newOp(c)
+	var out *model.NetworkSegment
+	err := o.run(ctx, nil, func(tx store.Tx) error {
+		old, err := segmentToChange(tx, c, id, "update_segment", ifMatch)
+		if err != nil {
+			return err
+		}
+		next := *old
+		set(in.Has("name"), &next.Name, in.Value.Name)
+		set(in.Has("description"), &next.Description, in.Value.Description)
+		o.touch(&next.Standard)
+		store.Put(tx, model.SegmentTable, &next)
+		out = &next
+		return nil
+	})
+	return one(s, c, out, presentSegment, err)
+}
+
+func segmentToChange(tx store.Tx, c *identity.Caller, id, action string, ifMatch *int64) (*model.NetworkSegment, error) {
+	seg, err := getSegment(tx, c, model.ID(id))
+	if err != nil {
+		return nil, err
+	}
+	if err := newCheck(action, c.IsAdmin()).err(); err != nil {
+		return nil, err
+	}
+	return seg, matchRevision(&seg.Standard, ifMatch)
+}
+
+func (s *Service) deleteSegment(ctx context.Context, c *identity.Caller, id string, ifMatch *int64) error {
+	o := s.newOp(c)
+	return o.run(ctx, nil, func(tx store.Tx) error {
+		seg, err := segmentToChange(tx, c, id, "delete_segment", ifMatch)
+		if err != nil {
+			return err
+		}
+		n, ok := store.Get(tx, model.NetworkTable, string(seg.NetworkID))
+		if !ok {
+			return NotFound("NetworkNotFound", "Network %s could not be found.", seg.NetworkID)
+		}
+		if reason := segmentUser(tx, n, seg); reason != "" {
+			return Conflict("SegmentInUse", "Segment '%s' cannot be deleted: %s.", id, reason)
+		}
+		segments := n.AllSegments()
+		i := slices.Index(segments, seg.Segment)
+		segments = slices.Delete(segments, i, i+1)
+		next := *n
+		next.Segment, next.More = segments[0], segments[1:]
+		if len(next.More) == 0 {
+			next.More = nil
+		}
+		o.touch(&next.Standard)
+		store.Put(tx, model.NetworkTable, &next)
+		store.Delete(tx, model.SegmentTable, id)
+		return nil
+	})
+}
+
+// segmentUser says why a segment is needed, empty if it is not.  A network without segments could never be anywhere, so its last one stays.
+func segmentUser(tx store.Tx, n *model.Network, seg *model.NetworkSegment) string {
+	if len(n.More) == 0 {
+		return "It is the only segment of network " + string(n.ID)
+	}
+	var subnets, ports []string
+	for sub := range store.Find(tx, model.SubnetTable, "segment", string(seg.ID)) {
+		subnets = append(subnets, string(sub.ID))
+	}
+	if subnets != nil {
+		return "The segment is still associated with subnet(s) " + strings.Join(subnets, ", ")
+	}
+	for p := range store.Find(tx, model.PortTable, "network", string(n.ID)) {
+		if at, ok := hostSegment(tx, n, p.Binding.Host); p.Bound() && ok && at == seg.Segment {
+			ports = append(ports, string(p.ID))
+		}
+		if len(ports) == 10 {
+			break
+		}
+	}
+	if ports != nil {
+		return "The segment is still bound with port(s) " + strings.Join(ports, ", ")
+	}
+	return ""
 }

@@ -28,18 +28,22 @@ type Config struct {
 	NewID func() model.ID  // random UUIDs
 	Rand  func() uint64    // seeds for MACs and addresses; must be safe for concurrent use
 
-	TenantNetworkTypes []string       // types tried in order for a network without provider attributes: vxlan, gre, local
-	VNIRanges          []TagRange     // vxlan: 1:65536
-	TunnelIDRanges     []TagRange     // gre: 1:65536
-	GlobalPhysnetMTU   int            // bytes, 1500
-	PathMTU            int            // bytes of the underlay, 0: as GlobalPhysnetMTU
-	OverlayIPVersion   int            // 4 (default) or 6: version of tunnel endpoints, for the MTU
-	DNSDomain          string         // "openstacklocal"; any other value turns DNS integration on
-	BaseMAC            model.MAC      // fa:16:3e:00:00:00; zero octets at the end are random
-	DHCPAgents         int            // dhcp_agents_per_network, 1
-	AgentDownTime      time.Duration  // a node unheard of for so long is dead, 75 s
-	GoneGrace          time.Duration  // how long a node whose stream was lost may take to come back, 10 s
-	DefaultQuota       map[string]int // overrides of DefaultQuotas
+	TenantNetworkTypes []string // types tried in order for a network without provider attributes: vxlan, gre, vlan, local
+	FlatNetworks       []string // physical networks on which flat networks may be made, AnyPhysicalNetwork for any (nil: that); empty: none
+	// VLANRanges are the physical networks on which VLANs may be made, each with the ids that networks without one of their own get.
+	VLANRanges          map[string][]TagRange
+	PhysicalNetworkMTUs map[string]int // bytes, where less than GlobalPhysnetMTU
+	VNIRanges           []TagRange     // vxlan: 1:65536
+	TunnelIDRanges      []TagRange     // gre: 1:65536
+	GlobalPhysnetMTU    int            // bytes, 1500
+	PathMTU             int            // bytes of the underlay, 0: as GlobalPhysnetMTU
+	OverlayIPVersion    int            // 4 (default) or 6: version of tunnel endpoints, for the MTU
+	DNSDomain           string         // "openstacklocal"; any other value turns DNS integration on
+	BaseMAC             model.MAC      // fa:16:3e:00:00:00; zero octets at the end are random
+	DHCPAgents          int            // dhcp_agents_per_network, 1
+	AgentDownTime       time.Duration  // a node unheard of for so long is dead, 75 s
+	GoneGrace           time.Duration  // how long a node whose stream was lost may take to come back, 10 s
+	DefaultQuota        map[string]int // overrides of DefaultQuotas
 }
 
 // TagRange is an inclusive range of segmentation ids.
@@ -58,7 +62,7 @@ type Service struct {
 	limits map[string]int
 
 	addrs   *alloc.Ledger[netip.Addr] // spaces are subnet ids
-	tags    *alloc.Ledger[uint32]     // spaces are network types
+	tags    *alloc.Ledger[uint32]     // spaces are network types with a physical network
 	gates   gates
 	flight  inflight
 	gone    goneNodes
@@ -124,6 +128,9 @@ func (c *Config) complete() error {
 	if len(c.TenantNetworkTypes) == 0 {
 		c.TenantNetworkTypes = []string{model.TypeVXLAN, model.TypeGRE, model.TypeLocal}
 	}
+	if c.FlatNetworks == nil {
+		c.FlatNetworks = []string{AnyPhysicalNetwork}
+	}
 	if c.VNIRanges == nil {
 		c.VNIRanges = []TagRange{{1, 65536}}
 	}
@@ -154,7 +161,7 @@ func (c *Config) complete() error {
 	case c.DHCPAgents < 0 || c.GlobalPhysnetMTU < minMTU || c.PathMTU < 0 || c.AgentDownTime < 0 || c.GoneGrace < 0:
 		return fmt.Errorf("%w: negative number or MTU below %d", ErrConfig, minMTU)
 	}
-	return nil
+	return c.checkPhysicalNetworks()
 }
 
 func setDefault[T comparable](v *T, d T) {

@@ -29,13 +29,12 @@ func (s *Service) Subnets() *Kind[model.Subnet] {
 	}
 }
 
-func presentSubnet(r store.Read, _ *identity.Caller, sub *model.Subnet) *model.Subnet {
-	n, ok := store.Get(r, model.NetworkTable, string(sub.NetworkID))
-	if !ok || !n.Shared {
-		return sub
-	}
+func presentSubnet(r store.Read, c *identity.Caller, sub *model.Subnet) *model.Subnet {
 	shown := *sub
-	shown.Shared = true
+	shown.Shared = sharedWith(r, c, model.RBACNetwork, sub.NetworkID)
+	if n, ok := store.Get(r, model.NetworkTable, string(sub.NetworkID)); ok {
+		shown.External = n.External
+	}
 	return &shown
 }
 
@@ -62,7 +61,8 @@ func (s *Service) createSubnets(
 				return err
 			}
 			allowed := c.CanWrite(projects[i]) && c.CanWrite(n.ProjectID)
-			if err := newCheck("create_subnet", allowed).err(); err != nil {
+			err = newCheck("create_subnet", allowed).attrs([]setAttr{{name: "segment_id", sent: input.Value.SegmentID != "", allowed: c.IsAdmin()}})
+			if err != nil {
 				return err
 			}
 		}
@@ -101,11 +101,14 @@ func (o *op) newSubnet(tx store.Tx, project string, in *resource.Input[model.Sub
 			return nil, InvalidInput("Requested subnet with cidr: %s for network: %s overlaps with another subnet", sub.CIDR, sub.NetworkID)
 		}
 	}
-	store.Put(tx, model.SubnetTable, &sub)
 	n, ok := store.Get(tx, model.NetworkTable, string(sub.NetworkID))
 	if !ok {
 		return nil, NotFound("NetworkNotFound", "Network %s could not be found.", sub.NetworkID)
 	}
+	if err := checkSubnetSegment(tx, n, nil, &sub); err != nil {
+		return nil, err
+	}
+	store.Put(tx, model.SubnetTable, &sub)
 	o.bumpNetwork(tx, n)
 	if err := o.ensureDHCP(tx, n, true); err != nil {
 		return nil, err
@@ -137,6 +140,9 @@ func (s *Service) addressAutoPorts(ctx context.Context, sub *model.Subnet) error
 					return nil
 				}
 				next := *p
+				if a.place(&next, p.Binding.Host) != nil || a.deferred {
+					continue // it has no address here at all
+				}
 				next.FixedIPs = a.withAuto(&next, slices.Clone(p.FixedIPs), true)
 				o.touch(&next.Standard)
 				store.Put(tx, model.PortTable, &next)
@@ -169,8 +175,15 @@ func (s *Service) updateSubnet(
 		if err != nil {
 			return err
 		}
+		err = newCheck("update_subnet", true).attrs([]setAttr{{name: "segment_id", sent: in.Has("segment_id"), allowed: c.IsAdmin()}})
+		if err != nil {
+			return err
+		}
 		out, err = changedSubnet(old, in)
 		if err != nil || out == old {
+			return err
+		}
+		if err := checkSubnetSegment(tx, n, old, out); err != nil {
 			return err
 		}
 		o.touch(&out.Standard)
@@ -220,6 +233,7 @@ func changedSubnet(old *model.Subnet, in *resource.Input[model.Subnet]) (*model.
 	set(in.Has("host_routes"), &sub.HostRoutes, v.HostRoutes)
 	set(in.Has("enable_dhcp"), &sub.EnableDHCP, v.EnableDHCP)
 	set(in.Has("dns_publish_fixed_ip"), &sub.DNSPublishFixedIP, v.DNSPublishFixedIP)
+	set(in.Has("segment_id"), &sub.SegmentID, v.SegmentID)
 	if err := checkSubnet(&sub); err != nil {
 		return nil, err
 	}

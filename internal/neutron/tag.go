@@ -49,6 +49,15 @@ func collections(name string) (tagged, error) {
 				}
 				return ""
 			}), nil
+	case "qos/policies", "policies":
+		return tagsOf(getQoSPolicy, model.QoSPolicyTable, func(p *model.QoSPolicy) *model.Standard { return &p.Standard },
+			func(store.Read, *model.QoSPolicy) string { return "" }), nil
+	case "network_segment_ranges":
+		return tagsOf(getRange, model.SegmentRangeTable, func(r *model.SegmentRange) *model.Standard { return &r.Standard },
+			func(store.Read, *model.SegmentRange) string { return "" }), nil
+	case "trunks":
+		return tagsOf(getTrunk, model.TrunkTable, func(t *model.Trunk) *model.Standard { return &t.Standard },
+			func(store.Read, *model.Trunk) string { return "" }), nil
 	}
 	return tagged{}, NotFound("HTTPNotFound", "The resource could not be found.")
 }

@@ -89,6 +89,19 @@ func (w *worklist) portChanged(was, is *model.Port) {
 	}
 }
 
+// networkChanged: on other segments other nodes can carry the network, so ports that waited may find their host able now.
+func (w *worklist) networkChanged(r store.Read, was, is *model.Network) {
+	if was == nil || is == nil || slices.Equal(was.AllSegments(), is.AllSegments()) {
+		return
+	}
+	w.network(is.ID)
+	for p := range store.Find(r, model.PortTable, "network", string(is.ID)) {
+		if p.Binding.Host != "" && !p.Bound() {
+			w.host(p.Binding.Host, false)
+		}
+	}
+}
+
 func (w *worklist) subnetChanged(was, is *model.Subnet) {
 	if was != nil {
 		w.network(was.NetworkID)
@@ -138,6 +151,9 @@ func (w *worklist) agentChanged(was, is *model.Agent) {
 // Run keeps what no API call waits for in order until ctx ends: DHCP services, ports that wait for their node, dead nodes.  Each server
 // runs it; two that do the same thing at once do it once.
 func (s *Service) Run(ctx context.Context) error {
+	if err := s.ShowDefaultRanges(ctx); err != nil && ctx.Err() == nil {
+		s.log.Warn("show the configured ranges of segmentation ids", "err", err)
+	}
 	tick := newTicker(s.cfg.AgentDownTime, s.cfg.GoneGrace)
 	defer tick.Stop()
 	for {
@@ -209,10 +225,9 @@ func (s *Service) bindWaiting(ctx context.Context, host string) error {
 	if !ok || !serving(s.st.Snapshot(), host, ovsBinary) {
 		return nil
 	}
-	details := vifDetails(node)
 	var ids []model.ID
 	for p := range store.Find(s.st.Snapshot(), model.PortTable, "host", host) {
-		if !p.Bound() || !reflect.DeepEqual(p.Binding.VIFDetails, details) {
+		if !p.Bound() || !reflect.DeepEqual(p.Binding.VIFDetails, plugDetails(s.st.Snapshot(), node, p.ID)) {
 			ids = append(ids, p.ID)
 		}
 	}
@@ -238,7 +253,7 @@ func (o *op) bindPort(tx store.Tx, id model.ID, host string) {
 	}
 	next := *p
 	if node, ok := store.Get(tx, model.NodeTable, host); ok && p.Bound() {
-		if next.Binding.VIFDetails = vifDetails(node); !reflect.DeepEqual(next.Binding, p.Binding) {
+		if next.Binding.VIFDetails = plugDetails(tx, node, id); !reflect.DeepEqual(next.Binding, p.Binding) {
 			o.touch(&next.Standard)
 			store.Put(tx, model.PortTable, &next)
 		}
@@ -251,6 +266,7 @@ func (o *op) bindPort(tx store.Tx, id model.ID, host string) {
 	if bind(tx, n, &next.Binding); next.Binding.VIFType == p.Binding.VIFType {
 		return
 	}
+	trunkBridge(tx, id, &next.Binding)
 	o.touch(&next.Standard)
 	store.Put(tx, model.PortTable, &next)
 }

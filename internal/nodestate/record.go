@@ -22,6 +22,7 @@ const (
 	KindDHCPHost Kind = "dhcp-host"
 	KindGroup    Kind = "group"
 	KindMembers  Kind = "members"
+	KindTrunk    Kind = "trunk"
 )
 
 // Key names a record in the whole cloud.
@@ -51,6 +52,16 @@ type Network struct {
 	PhysicalNetwork string
 	SegmentationID  uint32
 	MTU             int
+	// More are the further segments of a network that has several, in the order of the API.  A node carries the first one, counted
+	// from the one above, that it can: a tunnel if it has that type, flat and vlan if it maps the physical network.
+	More []Segment
+}
+
+// Segment is one more way in which a network appears on the wire.
+type Segment struct {
+	Type            string
+	PhysicalNetwork string
+	SegmentationID  uint32
 }
 
 // Key is the network's.
@@ -73,6 +84,7 @@ type Port struct {
 	DeviceID     string
 	Hybrid       bool     // plugged through a Linux bridge
 	Groups       []string // ids of its security groups, sorted; none: nothing but what every port may (DHCP, ND) passes
+	QoS          QoS
 }
 
 // Key is the port's.

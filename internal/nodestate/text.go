@@ -116,6 +116,8 @@ func Text(r Record) string {
 		for _, p := range v.Prefixes {
 			l.pair("member", prefix(p))
 		}
+	case *Trunk:
+		l.trunk(v)
 	default:
 		fmt.Fprintf(&l.b, " %+v", r)
 	}
@@ -155,6 +157,9 @@ func (l *line) network(n *Network) {
 	l.word("physnet", n.PhysicalNetwork)
 	l.number("segment", int64(n.SegmentationID))
 	l.number("mtu", int64(n.MTU))
+	for _, s := range n.More {
+		l.pair("more", word(s.Type)+","+word(s.PhysicalNetwork)+","+strconv.FormatUint(uint64(s.SegmentationID), 10))
+	}
 }
 
 func (l *line) port(p *Port) {
@@ -174,6 +179,26 @@ func (l *line) port(p *Port) {
 	l.flag("hybrid", p.Hybrid)
 	for _, g := range p.Groups {
 		l.word("group", g)
+	}
+	l.rate("egress", p.QoS.Egress)
+	l.rate("ingress", p.QoS.Ingress)
+	if p.QoS.Marked {
+		l.pair("dscp", strconv.Itoa(int(p.QoS.DSCP)))
+	}
+}
+
+// rate prints kilobits per second and the burst in kilobits: "5000,4000".
+func (l *line) rate(name string, r Rate) {
+	if r != (Rate{}) {
+		l.pair(name, strconv.Itoa(r.Kbps)+","+strconv.Itoa(r.Burst))
+	}
+}
+
+func (l *line) trunk(t *Trunk) {
+	l.word("parent", t.PortID)
+	l.flag("up", t.AdminUp)
+	for _, s := range t.SubPorts {
+		l.pair("subport", strconv.Itoa(int(s.Tag))+","+word(s.PortID))
 	}
 }
 

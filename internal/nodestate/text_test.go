@@ -13,8 +13,9 @@ func sample() []Record {
 		&Port{ID: "p1", NetworkID: "n1", Name: "my port", MAC: MAC{2, 0, 0, 0, 0, 1}, AdminUp: true, PortSecurity: true,
 			Addresses:    []Address{{Prefix: netip.MustParsePrefix("10.0.0.5/24"), SubnetID: "s1"}, {Prefix: netip.MustParsePrefix("fd00::5/64")}},
 			AllowedPairs: []Pair{{MAC: MAC{2}, Prefix: netip.MustParsePrefix("10.1.0.0/16")}}, DeviceOwner: "compute:nova", Hybrid: true,
-			Groups: []string{"g1", "g2"}},
-		&Network{ID: "n1", Name: "blue", Type: "vxlan", SegmentationID: 1716, MTU: 1450},
+			Groups: []string{"g1", "g2"}, QoS: QoS{Egress: Rate{Kbps: 5000, Burst: 4000}, Ingress: Rate{Kbps: 8000}, Marked: true}},
+		&Network{ID: "n1", Name: "blue", Type: "vxlan", SegmentationID: 1716, MTU: 1450,
+			More: []Segment{{Type: "vlan", PhysicalNetwork: "public", SegmentationID: 7}, {Type: "flat", PhysicalNetwork: "a,b"}}},
 		&DHCPHost{PortID: "p1", NetworkID: "n1", MAC: MAC{2, 0, 0, 0, 0, 1}, Serve: true,
 			Addresses: []HostAddress{{SubnetID: "s1", IP: netip.MustParseAddr("10.0.0.5"), Hostname: "host-10-0-0-5", FQDN: "host-10-0-0-5.x"}},
 			Options:   []DHCPOption{{Name: "mtu", Value: "a,b", IPVersion: 4}},
@@ -29,6 +30,7 @@ func sample() []Record {
 			{ID: "r1", Egress: true, IPv6: true, Protocol: -1, PortMin: -1, PortMax: -1, Members: "g2"},
 			{ID: "r2", Protocol: 1, PortMin: 8, PortMax: 0, Remote: netip.MustParsePrefix("10.0.0.0/8")}}},
 		&Members{ID: "g2", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.6/32"), netip.MustParsePrefix("fd00::/64")}},
+		&Trunk{ID: "t1", PortID: "p1", AdminUp: true, SubPorts: []SubPort{{PortID: "p2", Tag: 10}}},
 	}
 }
 
@@ -36,9 +38,10 @@ const sampleDump = `dhcp/n1 mtu=1450 domain=x metadata subnet={s1,10.0.0.0/24 ga
 dhcp-host/p1 network=n1 mac=02:00:00:00:00:01 ip=10.0.0.5,s1,host-10-0-0-5,host-10-0-0-5.x option=v4,mtu,"a,b" serve instance=i1 userdata="#!\n" meta=a=1 meta=b=2
 group/g1 stateless rule={r1 egress ipv6 members=g2} rule={r2 proto=1 min=8 max=0 remote=10.0.0.0/8}
 members/g2 member=10.0.0.6/32 member=fd00::/64
-network/n1 name=blue type=vxlan segment=1716 mtu=1450
+network/n1 name=blue type=vxlan segment=1716 mtu=1450 more=vlan,public,7 more=flat,"a,b",0
 peers/n1@node-2 network=n1 host=node-2 endpoint=192.0.2.2 peer=p2,02:00:00:00:00:02,10.0.0.6
-port/p1 network=n1 name="my port" mac=02:00:00:00:00:01 ip=10.0.0.5/24,s1 ip=fd00::5/64 allowed=02:00:00:00:00:00,10.1.0.0/16 up secure owner=compute:nova hybrid group=g1 group=g2
+port/p1 network=n1 name="my port" mac=02:00:00:00:00:01 ip=10.0.0.5/24,s1 ip=fd00::5/64 allowed=02:00:00:00:00:00,10.1.0.0/16 up secure owner=compute:nova hybrid group=g1 group=g2 egress=5000,4000 ingress=8000,0 dscp=0
+trunk/t1 parent=p1 up subport=10,p2
 `
 
 func TestDump(t *testing.T) {

@@ -32,8 +32,13 @@ Where it differs from Neutron, and why:
 
 - **What is dropped is counted.** "drop: word" in the tables below is a reason: ` + "`baryon agent drops`" + ` adds the packet counters of these
   flows up by reason and, of filtered ports, by port (93), and so do the agent's metrics.
+- **Limits and DSCP marks** are one pass at the top of table 0: a port's packets go through its meter (number 65536 + P), are marked, and come
+  back with reg2=1. docs/qos-trunk.md says where the kernel limits instead.
 - **The firewall's tables** (60, 71–73, 81–82, 91–94) are used on nodes whose firewall driver is openvswitch, in place of 24 and 25;
   docs/firewall.md says how they differ from Neutron's.
+
+- **The tables of br-ex** are those of every provider bridge. Tables 1 to 3 are used on nodes that host distributed routers; on the others table 0
+  translates by itself.
 
 Letters: P a port's OpenFlow number, T a tunnel port's, V a local VLAN, S a segment id, A an address or prefix, M a MAC.
 `

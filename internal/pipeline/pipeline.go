@@ -67,11 +67,11 @@ var (
 
 // Tables lists all tables, bridge by bridge, in packet order.
 func Tables() []*Table {
-	return []*Table{
+	return append([]*Table{
 		Classify, Canary, ARPSpoof, MACSpoof, Switch,
 		BaseEgress, RulesEgress, AcceptEgress, AcceptOrIngress, BaseIngress, RulesIngress, AcceptIngress, Dropped, Deliver,
 		TunClassify, ToTunnel, FromGRE, FromVXLAN, FromGeneve, Learn, ARPReply, Unicast, Flood,
-	}
+	}, providerTables()...)
 }
 
 // Mark tells our cookies from others.

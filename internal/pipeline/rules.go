@@ -1,5 +1,7 @@
 package pipeline
 
+import "slices"
+
 // Rules of br-int.
 var (
 	DeadVLAN = &Rule{0x01, Classify, 65535, "dl_vlan=4095", "drop: dead_vlan",
@@ -93,5 +95,6 @@ func Rules() []*Rule {
 		ARPAnswer, ARPReplyMiss,
 		UnicastPeer, LearnedUnicast, UnicastMiss,
 		FloodNetwork, FloodMiss,
-	}, firewallRules()...)
+		QoSMark, QoSLimit,
+	}, slices.Concat(firewallRules(), providerRules())...)
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+
+	"baryon/internal/names"
 )
 
 // switchState is what plugging has to know of the switch.
@@ -19,6 +21,9 @@ type switchState struct {
 
 // lookAtSwitch asks for both at once: each call of ovs-vsctl is a process.
 func lookAtSwitch(ctx context.Context, bridge, dev string) (switchState, error) {
+	if ownBridge(bridge) {
+		bridge = names.BrInt // whose datapath it has to share
+	}
 	out, err := vsctlGet(ctx, "--bare", "--columns=datapath_type", "find", "Bridge", "name="+bridge,
 		"--", "--columns=_uuid", "find", "Port", "name="+dev)
 	if err != nil {
@@ -35,10 +40,29 @@ func lookAtSwitch(ctx context.Context, bridge, dev string) (switchState, error) 
 	return st, nil
 }
 
+// agentMark is how the agent knows what is its own in the switch's database.
+const agentMark = "baryon=owner"
+
+// ownBridge tells the bridge of a trunk.
+func ownBridge(name string) bool { return strings.HasPrefix(name, names.TrunkPrefix) }
+
+func (s switchState) datapath() string {
+	if s.userspace {
+		return "netdev"
+	}
+	return "system"
+}
+
 // addPort puts the device into the bridge with the ids by which the agent knows it.  A device that is there already keeps its tag.
-func addPort(ctx context.Context, s Spec, dev string, there bool, digest string) error {
-	args := []string{"--may-exist", "add-port", s.Bridge, dev}
-	if !there {
+func addPort(ctx context.Context, s Spec, dev string, sw switchState, digest string) error {
+	var args []string
+	if ownBridge(s.Bridge) {
+		// Marked as the agent's own: it removes the bridge when the trunk has gone.  No tag: the guest speaks in all VLANs of its trunk.
+		args = append(args, "--may-exist", "add-br", s.Bridge, "--", "set", "Bridge", s.Bridge, "datapath_type="+sw.datapath(),
+			"external_ids:"+agentMark, "--")
+	}
+	args = append(args, "--may-exist", "add-port", s.Bridge, dev)
+	if !sw.hasPort && !ownBridge(s.Bridge) {
 		// The dead VLAN as a trunk of itself: nothing untagged passes before the agent has said which network this is.
 		args = append(args, "tag=4095", "vlan_mode=trunk", "trunks=4095")
 	}

@@ -3,6 +3,7 @@
 // interface's external_ids and wires it, whoever plugged it.
 //
 //	direct:  guest ── tapP ── br-int
+//	trunk:   guest ── tapP ── tbrT ══ br-int                        (a bridge per trunk, which the agent joins with br-int by patches)
 //	hybrid:  guest ── tapP ── qbrP ── qvbP ══ qvoP ── br-int        (a Linux bridge for iptables in between)
 //
 // A new port enters br-int on the dead VLAN, so that it passes nothing until the agent has wired it.  Attach is idempotent: a
@@ -34,7 +35,7 @@ type Spec struct {
 	MAC      string // the port's; the guest's device gets it
 	MTU      int    // bytes; the network's
 	Hybrid   bool
-	Bridge   string // "" is br-int
+	Bridge   string // "" is br-int; the bridge of a trunk (vif_details' bridge_name) is made if it is not there
 	NetNS    string // network namespace that the guest's end is put into; "" for a tap or a device
 	Device   string // with NetNS: the device's name in there; without: an existing device to attach, "" for a tap of the port's name
 	Owner    string // instance id written to external_ids:vm-uuid, may be empty
@@ -128,7 +129,7 @@ func Attach(ctx context.Context, s Spec) (err error) {
 			return err
 		}
 	}
-	return addPort(ctx, s, port, sw.hasPort, digest)
+	return addPort(ctx, s, port, sw, digest)
 }
 
 // portDevice is the device that is put into the bridge.

@@ -94,7 +94,8 @@ func Filter(t *Traits) { t.Filter = true }
 // Sort lets lists be sorted by the attribute.
 func Sort(t *Traits) { t.Sort = true }
 
-// Presented marks a value that is computed when the row is shown.
+// Presented marks a value that is computed when the row is shown.  One that may be sent all the same is a wish: what is shown is what became
+// of it.
 func Presented(t *Traits) { t.Presented = true }
 
 // Owner marks the attribute that holds the owning project.
@@ -325,7 +326,6 @@ func (a *Attribute[T]) lint() []string {
 		{t.Post && !t.Required && !t.HasDefault && !t.Allocated, "needs one of Required, Default, Allocated"},
 		{t.Required && (t.HasDefault || t.Allocated), "is required, so it has no default"},
 		{t.HasDefault && !t.Post, "has a default but is not accepted on create"},
-		{t.Presented && (t.Post || t.Put), "is computed when shown, so it cannot be written"},
 		{t.Index != "" && !t.Filter, "has an index but is no filter"},
 	}
 	var faults []string

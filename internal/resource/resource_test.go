@@ -168,19 +168,18 @@ func ids(rows []*thing) string {
 func TestLintFindsMistakes(t *testing.T) {
 	name := func(t *thing) *string { return &t.Name }
 	for want, a := range map[string]Attribute[thing]{
-		"thing: x default 7 is a int":                              Attr("x", name, String(5), Writable, Default(7)),
-		"thing: x needs one of Required, Default, Allocated":       Attr("x", name, String(5), Writable),
-		"thing: x is required, so it has no default":               Attr("x", name, String(5), Writable, Required, Default("")),
-		"thing: x has a default but is not accepted on create":     Attr("x", name, String(5), UpdateOnly, Default("")),
-		"thing: x names no index of the table: nope":               Attr("x", name, String(5), Filter, Indexed("nope")),
-		"thing: x has an index but is no filter":                   Attr("x", name, String(5), Indexed("name")),
-		"thing: x is computed when shown, so it cannot be written": Attr("x", name, String(5), UpdateOnly, Presented),
-		"thing: x is a sort key but its kind has no order":         Attr("x", name, Codec[string]{Kind: "k", Append: AppendString[string]}, Sort),
-		"thing: x is a filter but its kind cannot match":           Attr("x", name, Codec[string]{Kind: "k", Append: AppendString[string]}, Filter),
-		"thing: x is writable but cannot be decoded":               Attr("x", name, Codec[string]{Kind: "k", Append: AppendString[string]}, Writable, Required),
-		"thing: x is shown but cannot be encoded":                  Attr("x", name, Codec[string]{Kind: "k"}),
-		"thing: x an owner is a string":                            Attr("x", func(t *thing) *int { return &t.N }, Int[int](0, 1), Owner),
-		"thing: x has no kind":                                     Attr("x", name, Codec[string]{Append: AppendString[string]}),
+		"thing: x default 7 is a int":                          Attr("x", name, String(5), Writable, Default(7)),
+		"thing: x needs one of Required, Default, Allocated":   Attr("x", name, String(5), Writable),
+		"thing: x is required, so it has no default":           Attr("x", name, String(5), Writable, Required, Default("")),
+		"thing: x has a default but is not accepted on create": Attr("x", name, String(5), UpdateOnly, Default("")),
+		"thing: x names no index of the table: nope":           Attr("x", name, String(5), Filter, Indexed("nope")),
+		"thing: x has an index but is no filter":               Attr("x", name, String(5), Indexed("name")),
+		"thing: x is a sort key but its kind has no order":     Attr("x", name, Codec[string]{Kind: "k", Append: AppendString[string]}, Sort),
+		"thing: x is a filter but its kind cannot match":       Attr("x", name, Codec[string]{Kind: "k", Append: AppendString[string]}, Filter),
+		"thing: x is writable but cannot be decoded":           Attr("x", name, Codec[string]{Kind: "k", Append: AppendString[string]}, Writable, Required),
+		"thing: x is shown but cannot be encoded":              Attr("x", name, Codec[string]{Kind: "k"}),
+		"thing: x an owner is a string":                        Attr("x", func(t *thing) *int { return &t.N }, Int[int](0, 1), Owner),
+		"thing: x has no kind":                                 Attr("x", name, Codec[string]{Append: AppendString[string]}),
 	} {
 		if got := strings.Join(Define(thingTable(), "thing", "things", a).Lint(), "; "); got != want {
 			t.Errorf("got %q, want %q", got, want)

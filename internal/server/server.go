@@ -257,8 +257,10 @@ func bounded(h http.Handler) http.Handler {
 func (s *server) services() api.Services {
 	return api.Services{
 		Networks: s.rules.Networks(), Subnets: s.rules.Subnets(), Ports: s.rules.Ports(), Agents: s.rules.Agents(),
+		Segments: s.rules.Segments(), SegmentRanges: s.rules.SegmentRanges(), RBACPolicies: s.rules.RBACPolicies(),
 		SecurityGroups: s.rules.SecurityGroups(), SecurityGroupRules: s.rules.SecurityGroupRules(),
 		AddressGroups: s.rules.AddressGroups(), DefaultRules: s.rules.DefaultRules(), Addresses: s.rules,
+		QoSPolicies: s.rules.QoSPolicies(), QoSRules: s.rules, Trunks: s.rules.Trunks(), SubPorts: s.rules,
 		Tags: s.rules, Quotas: s.rules, DHCP: s.rules, Bindings: s.rules, IPAvailability: s.rules, Zones: s.rules,
 	}
 }

@@ -55,8 +55,12 @@ func mix(key, content uint64) uint64 {
 func toProto(r nodestate.Record) *pb.Record {
 	switch v := r.(type) {
 	case *nodestate.Network:
-		return &pb.Record{Record: &pb.Record_Network{Network: &pb.Network{Id: v.ID, Name: v.Name, Type: v.Type,
-			PhysicalNetwork: v.PhysicalNetwork, SegmentationId: v.SegmentationID, Mtu: int64(v.MTU)}}}
+		n := &pb.Network{Id: v.ID, Name: v.Name, Type: v.Type,
+			PhysicalNetwork: v.PhysicalNetwork, SegmentationId: v.SegmentationID, Mtu: int64(v.MTU)}
+		for _, s := range v.More {
+			n.More = append(n.More, &pb.Segment{Type: s.Type, PhysicalNetwork: s.PhysicalNetwork, SegmentationId: s.SegmentationID})
+		}
+		return &pb.Record{Record: &pb.Record_Network{Network: n}}
 	case *nodestate.Port:
 		return &pb.Record{Record: &pb.Record_Port{Port: portToProto(v)}}
 	case *nodestate.Peers:
@@ -82,13 +86,38 @@ func toProto(r nodestate.Record) *pb.Record {
 			m.Prefixes = append(m.Prefixes, prefixToProto(p))
 		}
 		return &pb.Record{Record: &pb.Record_Members{Members: m}}
+	case *nodestate.Trunk:
+		return &pb.Record{Record: &pb.Record_Trunk{Trunk: trunkToProto(v)}}
 	}
 	return &pb.Record{}
 }
 
+// qosToProto is nil for what limits and marks nothing.
+func qosToProto(v *nodestate.QoS) *pb.QoS {
+	if *v == (nodestate.QoS{}) {
+		return nil
+	}
+	return &pb.QoS{Egress: rateToProto(v.Egress), Ingress: rateToProto(v.Ingress), Marked: v.Marked, Dscp: uint32(v.DSCP)}
+}
+
+func rateToProto(r nodestate.Rate) *pb.Rate {
+	if r == (nodestate.Rate{}) {
+		return nil
+	}
+	return &pb.Rate{Kbps: uint32(r.Kbps), Burst: uint32(r.Burst)}
+}
+
+func trunkToProto(v *nodestate.Trunk) *pb.Trunk {
+	t := &pb.Trunk{Id: v.ID, PortId: v.PortID, AdminUp: v.AdminUp}
+	for _, s := range v.SubPorts {
+		t.SubPorts = append(t.SubPorts, &pb.SubPort{PortId: s.PortID, Tag: uint32(s.Tag)})
+	}
+	return t
+}
+
 func portToProto(v *nodestate.Port) *pb.Port {
 	p := &pb.Port{Id: v.ID, NetworkId: v.NetworkID, Name: v.Name, Mac: v.MAC[:], AdminUp: v.AdminUp, PortSecurity: v.PortSecurity,
-		DeviceOwner: v.DeviceOwner, DeviceId: v.DeviceID, Hybrid: v.Hybrid, Groups: v.Groups}
+		DeviceOwner: v.DeviceOwner, DeviceId: v.DeviceID, Hybrid: v.Hybrid, Groups: v.Groups, Qos: qosToProto(&v.QoS)}
 	for _, a := range v.Addresses {
 		p.Addresses = append(p.Addresses, &pb.Address{Prefix: prefixToProto(a.Prefix), SubnetId: a.SubnetID})
 	}

@@ -2,6 +2,7 @@ package southbound
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 
 	"baryon/internal/nodestate"
@@ -20,9 +21,12 @@ func (d *decoder) fail(format string, a ...any) {
 func (d *decoder) record(m *pb.Record) nodestate.Record {
 	switch v := m.GetRecord().(type) {
 	case *pb.Record_Network:
-		n := v.Network
-		return &nodestate.Network{ID: d.id(n.GetId()), Name: n.GetName(), Type: n.GetType(), PhysicalNetwork: n.GetPhysicalNetwork(),
-			SegmentationID: n.GetSegmentationId(), MTU: int(n.GetMtu())}
+		n := &nodestate.Network{ID: d.id(v.Network.GetId()), Name: v.Network.GetName(), Type: v.Network.GetType(),
+			PhysicalNetwork: v.Network.GetPhysicalNetwork(), SegmentationID: v.Network.GetSegmentationId(), MTU: int(v.Network.GetMtu())}
+		for _, s := range v.Network.GetMore() {
+			n.More = append(n.More, nodestate.Segment{Type: s.GetType(), PhysicalNetwork: s.GetPhysicalNetwork(), SegmentationID: s.GetSegmentationId()})
+		}
+		return n
 	case *pb.Record_Port:
 		return d.port(v.Port)
 	case *pb.Record_Peers:
@@ -48,6 +52,8 @@ func (d *decoder) record(m *pb.Record) nodestate.Record {
 			m.Prefixes = append(m.Prefixes, d.network(p))
 		}
 		return m
+	case *pb.Record_Trunk:
+		return d.trunk(v.Trunk)
 	}
 	d.err = errUnknownRecord
 	return nil
@@ -56,7 +62,7 @@ func (d *decoder) record(m *pb.Record) nodestate.Record {
 func (d *decoder) port(v *pb.Port) *nodestate.Port {
 	p := &nodestate.Port{ID: d.id(v.GetId()), NetworkID: d.id(v.GetNetworkId()), Name: v.GetName(), MAC: d.mac(v.GetMac()),
 		AdminUp: v.GetAdminUp(), PortSecurity: v.GetPortSecurity(), DeviceOwner: v.GetDeviceOwner(), DeviceID: v.GetDeviceId(),
-		Hybrid: v.GetHybrid()}
+		Hybrid: v.GetHybrid(), QoS: d.qos(v.GetQos())}
 	for _, g := range v.GetGroups() {
 		p.Groups = append(p.Groups, d.id(g))
 	}
@@ -67,6 +73,42 @@ func (d *decoder) port(v *pb.Port) *nodestate.Port {
 		p.AllowedPairs = append(p.AllowedPairs, nodestate.Pair{MAC: d.mac(a.GetMac()), Prefix: d.prefix(a.GetPrefix())})
 	}
 	return p
+}
+
+func (d *decoder) qos(v *pb.QoS) nodestate.QoS {
+	q := nodestate.QoS{Egress: d.rate(v.GetEgress()), Ingress: d.rate(v.GetIngress()), Marked: v.GetMarked(), DSCP: uint8(v.GetDscp())}
+	if v.GetDscp() > maxDSCP {
+		d.fail("DSCP value %d, at most %d", v.GetDscp(), maxDSCP)
+	}
+	return q
+}
+
+// maxDSCP is the highest value of the six bits of DSCP, maxTag the highest VLAN id of a guest.
+const (
+	maxDSCP = 63
+	maxTag  = 4094
+)
+
+func (d *decoder) rate(v *pb.Rate) nodestate.Rate {
+	if v.GetKbps() > math.MaxInt32 || v.GetBurst() > math.MaxInt32 {
+		d.fail("rate of %d kbit/s with a burst of %d kbit", v.GetKbps(), v.GetBurst())
+	}
+	return nodestate.Rate{Kbps: int(v.GetKbps()), Burst: int(v.GetBurst())}
+}
+
+// trunk takes only what leaves each VLAN and each port one meaning.
+func (d *decoder) trunk(v *pb.Trunk) *nodestate.Trunk {
+	t := &nodestate.Trunk{ID: d.id(v.GetId()), PortID: d.id(v.GetPortId()), AdminUp: v.GetAdminUp()}
+	tags, ports := map[uint32]bool{}, map[string]bool{t.PortID: true}
+	for _, s := range v.GetSubPorts() {
+		tag, id := s.GetTag(), d.id(s.GetPortId())
+		if tag < 1 || tag > maxTag || tags[tag] || ports[id] {
+			d.fail("subport %.40q with VLAN %d", id, tag)
+		}
+		tags[tag], ports[id] = true, true
+		t.SubPorts = append(t.SubPorts, nodestate.SubPort{PortID: id, Tag: uint16(tag)})
+	}
+	return t
 }
 
 func (d *decoder) group(v *pb.Group) *nodestate.Group {

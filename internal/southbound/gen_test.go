@@ -2,6 +2,7 @@ package southbound
 
 import (
 	"net/netip"
+	"strconv"
 
 	"pgregory.net/rapid"
 
@@ -40,10 +41,13 @@ func genList[T any](g *rapid.Generator[T]) *rapid.Generator[[]T] { return rapid.
 
 func genRecord() *rapid.Generator[nodestate.Record] {
 	return rapid.Custom(func(t *rapid.T) nodestate.Record {
-		switch rapid.IntRange(0, 6).Draw(t, "kind") {
+		switch rapid.IntRange(0, 7).Draw(t, "kind") {
 		case 0:
 			return &nodestate.Network{ID: genID().Draw(t, "id"), Name: genText().Draw(t, "name"), Type: "vxlan",
-				SegmentationID: rapid.Uint32().Draw(t, "segment"), MTU: rapid.IntRange(0, 9000).Draw(t, "mtu")}
+				SegmentationID: rapid.Uint32().Draw(t, "segment"), MTU: rapid.IntRange(0, 9000).Draw(t, "mtu"),
+				More: genList(rapid.Custom(func(t *rapid.T) nodestate.Segment {
+					return nodestate.Segment{Type: "vlan", PhysicalNetwork: genText().Draw(t, "physnet"), SegmentationID: rapid.Uint32().Draw(t, "tag")}
+				})).Draw(t, "more")}
 		case 1:
 			return &nodestate.Port{ID: genID().Draw(t, "id"), NetworkID: genID().Draw(t, "net"), Name: genText().Draw(t, "name"),
 				MAC: genMAC().Draw(t, "mac"), AdminUp: rapid.Bool().Draw(t, "up"), Hybrid: rapid.Bool().Draw(t, "hybrid"),
@@ -53,7 +57,9 @@ func genRecord() *rapid.Generator[nodestate.Record] {
 				AllowedPairs: genList(rapid.Custom(func(t *rapid.T) nodestate.Pair {
 					return nodestate.Pair{MAC: genMAC().Draw(t, "mac"), Prefix: genPrefix().Draw(t, "prefix")}
 				})).Draw(t, "pairs"),
-				Groups: genList(genID()).Draw(t, "groups")}
+				Groups: genList(genID()).Draw(t, "groups"),
+				QoS: nodestate.QoS{Egress: genRate().Draw(t, "egress"), Ingress: genRate().Draw(t, "ingress"), Marked: rapid.Bool().Draw(t, "marked"),
+					DSCP: uint8(rapid.IntRange(0, 63).Draw(t, "dscp"))}}
 		case 2:
 			return &nodestate.Peers{NetworkID: genID().Draw(t, "net"), Host: genID().Draw(t, "host"), Endpoint: genAddr().Draw(t, "endpoint"),
 				Peers: genList(rapid.Custom(func(t *rapid.T) nodestate.Peer {
@@ -67,6 +73,8 @@ func genRecord() *rapid.Generator[nodestate.Record] {
 				Rules: genList(rapid.Custom(genRule)).Draw(t, "rules")}
 		case 5:
 			return &nodestate.Members{ID: genID().Draw(t, "id"), Prefixes: genList(genNetwork()).Draw(t, "prefixes")}
+		case 6:
+			return &nodestate.Trunk{ID: genID().Draw(t, "id"), PortID: "parent", AdminUp: rapid.Bool().Draw(t, "up"), SubPorts: genSubPorts(t)}
 		default:
 			return genHost(t)
 		}
@@ -112,4 +120,18 @@ func genHost(t *rapid.T) nodestate.Record {
 		})).Draw(t, "options"),
 		Instance: nodestate.Instance{ID: genText().Draw(t, "instance"), PublicKeys: text.Draw(t, "keys"), Meta: text.Draw(t, "meta"),
 			UserData: rapid.SliceOfN(rapid.Byte(), 0, 8).Draw(t, "userdata"), Zone: genText().Draw(t, "zone")}}
+}
+
+func genRate() *rapid.Generator[nodestate.Rate] {
+	return rapid.Custom(func(t *rapid.T) nodestate.Rate {
+		return nodestate.Rate{Kbps: rapid.IntRange(0, 1<<31-1).Draw(t, "kbps"), Burst: rapid.IntRange(0, 1<<31-1).Draw(t, "burst")}
+	})
+}
+
+func genSubPorts(t *rapid.T) []nodestate.SubPort {
+	var out []nodestate.SubPort
+	for _, tag := range rapid.SliceOfNDistinct(rapid.IntRange(1, 4094), 0, 3, rapid.ID).Draw(t, "tags") {
+		out = append(out, nodestate.SubPort{PortID: "sub" + strconv.Itoa(tag), Tag: uint16(tag)})
+	}
+	return out
 }

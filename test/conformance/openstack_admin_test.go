@@ -28,9 +28,10 @@ func typeAsMember(t *testing.T, c *cloud) {
 	ben.refused("No Network found for "+net.id(), "network show %s", net.id())
 	ben.refused("No Network found for "+net.id(), "network delete %s", net.id())
 	ben.refused("No Port found for "+p.id(), "port set --name x %s", p.id())
-	ben.equal("ben's networks", ben.column("Name", "network list"), "")
-	ann.equal("ann's networks", ann.column("Name", "network list"), "ann-net")
-	ann.equal("ann's subnets", ann.column("Name", "subnet list"), "ann-sub")
+	// By name: other tests have networks that everyone sees.
+	ben.equal("ben's networks", ben.column("Name", "network list --name ann-net"), "")
+	ann.equal("ann's networks", ann.column("Name", "network list --name ann-net"), "ann-net")
+	ann.equal("ann's subnets", ann.column("Name", "subnet list --name ann-sub"), "ann-sub")
 	for option, rule := range map[string]string{
 		"--share": "create_network:shared", "--external": "create_network:router:external",
 		"--provider-network-type vxlan": "create_network:provider:network_type",
@@ -44,8 +45,8 @@ func typeAsMember(t *testing.T, c *cloud) {
 
 	// Sharing opens the network, nothing else.
 	admin.do("network set --share ann-net")
-	ben.equal("ben's networks", ben.column("Name", "network list --share"), "ann-net")
-	ben.equal("ben's subnets", ben.column("Name", "subnet list"), "ann-sub")
+	ben.equal("ben's networks", ben.column("Name", "network list --share --name ann-net"), "ann-net")
+	ben.equal("ben's subnets", ben.column("Name", "subnet list --name ann-sub"), "ann-sub")
 	ben.do("port create --network ann-net ben-port")
 	ben.equal("ben's ports", ben.column("Name", "port list"), "ben-port")
 	ben.refused("disallowed by policy", "port create --network ann-net --fixed-ip ip-address=10.30.0.77 x")

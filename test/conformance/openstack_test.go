@@ -7,14 +7,15 @@ import (
 
 // TestOpenstackCommand types what a person types, with Debian's own client, against a real server.
 func TestOpenstackCommand(t *testing.T) {
-	c := startCloud(t, "--dns-domain", "cloud.example.")
+	c := startCloud(t, "--dns-domain", "cloud.example.", "--network-vlan-ranges", "office:100:199,storage", "--physical-network-mtus", "office:1400")
 	// Hosts that the tests bind ports to; they stay until the last subtest has ended.
 	c.node(t, "node-a", "192.0.2.1", "")
 	c.node(t, "node-b", "192.0.2.2", "east")
 	t.Run("groups", func(t *testing.T) {
 		for name, group := range map[string]func(*testing.T, *cloud){
 			"network": typeNetworks, "subnet": typeSubnets, "subnet ipv6": typeSubnets6, "port": typePorts, "port binding": typePortBindings,
-			"member": typeAsMember, "agent": typeAgents, "quota": typeQuotas, "identity": typeIdentity, "process": typeProcesses,
+			"member": typeAsMember, "agent": typeAgents, "quota": typeQuotas, "identity": typeIdentity, "process": typeProcesses, "qos": typeQoS,
+			"trunk": typeTrunks, "provider": typeProviderNetworks, "rbac": typeRBAC, "segment": typeSegments,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

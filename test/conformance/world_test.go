@@ -29,18 +29,24 @@ type world struct {
 	*gophercloud.ServiceClient
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, edit ...func(*neutron.Config)) *world {
 	t.Helper()
 	st := storetest.New(t, model.AllTables()...)
-	rules, err := neutron.New(neutron.Config{Store: st, DNSDomain: "example.org."})
+	cfg := neutron.Config{Store: st, DNSDomain: "example.org."}
+	for _, f := range edit {
+		f(&cfg)
+	}
+	rules, err := neutron.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(rules.Close)
 	h, err := api.New(api.Config{Store: st, Auth: identity.None{}, Services: api.Services{
 		Networks: rules.Networks(), Subnets: rules.Subnets(), Ports: rules.Ports(), Agents: rules.Agents(),
+		Segments: rules.Segments(), SegmentRanges: rules.SegmentRanges(), RBACPolicies: rules.RBACPolicies(),
 		SecurityGroups: rules.SecurityGroups(), SecurityGroupRules: rules.SecurityGroupRules(),
 		AddressGroups: rules.AddressGroups(), DefaultRules: rules.DefaultRules(), Addresses: rules,
+		QoSPolicies: rules.QoSPolicies(), QoSRules: rules, Trunks: rules.Trunks(), SubPorts: rules,
 		Tags: rules, Quotas: rules, DHCP: rules, Bindings: rules, IPAvailability: rules, Zones: rules,
 	}})
 	if err != nil {

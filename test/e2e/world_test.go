@@ -299,9 +299,9 @@ func (w *world) reachesNot(from, to string) {
 // steady is a ping of 100 packets per second that runs until it is stopped.
 type steady struct {
 	w    *world
-	from string
+	node string
 	cmd  *exec.Cmd
-	pid  string // in the guest
+	pid  string // in the node
 	seqs chan int
 	seen map[int]bool // sequence numbers that were answered
 	last int          // the highest of them
@@ -313,21 +313,27 @@ var reply = regexp.MustCompile(`bytes from .* icmp_seq=(\d+) `)
 // steadily starts a ping and returns after the first replies.
 func (w *world) steadily(from, to string) *steady {
 	w.t.Helper()
+	return w.steadyOn(w.guestInfo(from).Node, "ip", "netns", "exec", from, "ping", "-n", "-i", "0.01", "-W", "2", to)
+}
+
+// steadyOn is steadily for a ping by a command of a node.
+func (w *world) steadyOn(node string, argv ...string) *steady {
+	w.t.Helper()
 	// The shell says its process id in the node, by which the ping can be ended, and then becomes ping.
-	cmd, err := w.GuestCommand(w.t.Context(), from, "sh", "-c", "echo $$; exec ping -n -i 0.01 -W 2 "+to)
+	cmd, err := w.Command(w.t.Context(), node, append([]string{"sh", "-c", `echo $$; exec "$@"`, "sh"}, argv...)...)
 	w.must(err)
 	out, err := cmd.StdoutPipe()
 	w.must(err)
 	cmd.Stderr = cmd.Stdout
 	w.must(cmd.Start())
-	s := &steady{w: w, from: from, cmd: cmd, seqs: make(chan int, 1024), seen: map[int]bool{}}
+	s := &steady{w: w, node: node, cmd: cmd, seqs: make(chan int, 1024), seen: map[int]bool{}}
 	sc := bufio.NewScanner(out)
 	if sc.Scan() {
 		s.pid = sc.Text()
 	}
 	w.cleanup(func() {
 		if s.cmd.ProcessState == nil { // the test failed before stop
-			_, _ = w.GuestRun(context.Background(), from, "kill", "-KILL", s.pid)
+			_, _ = w.Run(context.Background(), node, "kill", "-KILL", s.pid)
 		}
 	})
 	go func() {
@@ -390,7 +396,7 @@ func (s *steady) stop(during string) []int {
 		}
 	}
 	s.more(100)
-	_, err := s.w.GuestRun(s.w.ctx(), s.from, "kill", "-KILL", s.pid)
+	_, err := s.w.Run(s.w.ctx(), s.node, "kill", "-KILL", s.pid)
 	s.w.must(err)
 	for seq := range s.seqs {
 		s.take(seq)

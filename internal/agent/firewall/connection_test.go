@@ -51,7 +51,7 @@ func TestKnownConnections(t *testing.T) {
 		s.PatchTun = testTun
 		p := &nodestate.Port{ID: "p", NetworkID: "net", MAC: testMACs[0], AdminUp: true, PortSecurity: true, Groups: []string{"g", "other"},
 			Addresses: []nodestate.Address{{Prefix: netip.MustParsePrefix("10.0.0.1/24")}}}
-		s.Ports["p"], s.Places["p"] = p, Place{1, 7}
+		s.Ports["p"], s.Places["p"] = p, Place{OFPort: 1, VLAN: 7}
 		s.Groups["g"] = &nodestate.Group{ID: "g", Rules: c.rules, Stateless: c.less}
 		s.Groups["other"] = &nodestate.Group{ID: "other", Rules: []nodestate.Rule{{Protocol: 47, PortMin: -1, PortMax: -1}}}
 		sim := newSimulator(t, Want(s))

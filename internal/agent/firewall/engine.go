@@ -13,6 +13,7 @@ import (
 type Place struct {
 	OFPort int    // OpenFlow number
 	VLAN   uint16 // local VLAN of its network
+	Uplink int    // OpenFlow number of the port by which its network leaves br-int, 0: patch-tun
 }
 
 // State is everything that the wanted flows depend on.

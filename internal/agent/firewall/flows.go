@@ -305,8 +305,12 @@ func (e *Engine) netFlows(vlan uint16) {
 			unknown = append(unknown, openflow.Output(a.place.OFPort))
 		}
 	}
-	if e.s.PatchTun > 0 {
-		tunnels := []openflow.Action{openflow.PushVLAN(openflow.EthTypeVLAN), openflow.SetVLAN(vlan), openflow.Output(e.s.PatchTun)}
+	uplink := e.s.PatchTun
+	if up := filtered[0].place.Uplink; up > 0 {
+		uplink = up
+	}
+	if uplink > 0 {
+		tunnels := []openflow.Action{openflow.PushVLAN(openflow.EthTypeVLAN), openflow.SetVLAN(vlan), openflow.Output(uplink)}
 		many, unknown = append(many, tunnels...), append(unknown, tunnels...)
 	}
 	net := openflow.Reg(pipeline.RegNet, uint32(vlan), ^uint32(0))

@@ -138,9 +138,13 @@ func TestFlowsMeanTheSemantics(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := NewState()
 		s.PatchTun = testTun
+		uplink := 0
+		if rapid.Bool().Draw(t, "physical") { // the network leaves by a provider bridge's patch port
+			s.PatchTun, uplink = testTun+1, testTun
+		}
 		for n := 1; n <= 3; n++ {
 			p := drawPort(t, n)
-			s.Ports[p.ID], s.Places[p.ID] = p, Place{n, 7}
+			s.Ports[p.ID], s.Places[p.ID] = p, Place{n, 7, uplink}
 		}
 		for _, id := range testGroups {
 			s.Groups[id] = drawGroup(t, id)
@@ -148,7 +152,12 @@ func TestFlowsMeanTheSemantics(t *testing.T) {
 		for _, id := range []string{"m1", "m2"} {
 			s.Members[id] = drawMembers(t, id)
 		}
-		sim := newSimulator(t, Want(s))
+		flows := Want(s)
+		if uplink > 0 {
+			f := pipeline.SwitchProvider.Flow("", openflow.MatchOf(openflow.InPort(testTun)), openflow.Normal)
+			flows[f.Key()] = f // the switch has it from elsewhere
+		}
+		sim := newSimulator(t, flows)
 		for range 40 {
 			pkt := drawPacket(t)
 			from := rapid.IntRange(0, 3).Draw(t, "from") // 0: the tunnels
@@ -299,7 +308,7 @@ func TestIncrementsEqualWant(t *testing.T) {
 			"group":   func(t *rapid.T) { e.Record(drawGroup(t, rapid.SampledFrom(testGroups).Draw(t, "id"))) },
 			"members": func(t *rapid.T) { e.Record(drawMembers(t, rapid.SampledFrom([]string{"m1", "m2"}).Draw(t, "id"))) },
 			"wire": func(t *rapid.T) {
-				e.Wire(fmt.Sprintf("p%d", n()), Place{rapid.IntRange(1, 4).Draw(t, "ofport"), uint16(rapid.IntRange(1, 2).Draw(t, "vlan"))})
+				e.Wire(fmt.Sprintf("p%d", n()), Place{rapid.IntRange(1, 4).Draw(t, "ofport"), uint16(rapid.IntRange(1, 2).Draw(t, "vlan")), rapid.IntRange(0, 1).Draw(t, "uplink")})
 			},
 			"unwire": func(*rapid.T) { e.Unwire(fmt.Sprintf("p%d", n())) },
 			"forget": func(t *rapid.T) {

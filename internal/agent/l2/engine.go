@@ -12,6 +12,8 @@ type Engine struct {
 	s   *State
 	int *book // flows of br-int
 	tun *book // flows of br-tun
+	// prov are those of the provider bridges.
+	prov map[string]*book
 
 	vlans   *vlans
 	nets    map[string]*network
@@ -21,11 +23,19 @@ type Engine struct {
 
 	tunnelNames map[string]tunnel
 
+	trunkOf map[string]set[string]     // port id -> ids of the trunks that it is part of (one, but for moments)
+	patches map[string]map[string]bool // trunk id -> its patch ports, and which of them are on its own bridge
+	said    map[string]Verdict         // on ports
+	limited map[string]ovsdb.Limits    // by device
+	meters  *meterBook                 // of br-int
+
+	dirtyTrunks  set[string]
 	dirtyNets    set[string]
 	dirtyPorts   set[string]
 	dirtyFlood   set[string]
 	dirtyPeers   set[nodestate.Key]
 	dirtyTunnels set[tunnel]
+	dirtyBridges set[string]
 	dirtyStatic  bool
 	gone         map[string]struct{} // devices whose tag is wanted no more
 	places       map[string]Place    // of the wired ports, by port id
@@ -37,6 +47,7 @@ type network struct {
 	ports   set[string]        // port records in it
 	peers   set[nodestate.Key] // peers records of it
 	segment Segment            // whose VLAN it has
+	carried nodestate.Segment  // the same on the wire, with its physical network
 	vlan    uint16             // 0: none
 }
 
@@ -54,17 +65,21 @@ func (s set[K]) contains(k K) bool { _, ok := s[k]; return ok }
 // Delta is what has changed in the wanted state.  A nil value means: wanted no more.
 type Delta struct {
 	Int, Tun map[openflow.FlowKey]*openflow.Flow
-	Ports    map[string]*ovsdb.Port    // ports of ours
-	Tags     map[string]*ovsdb.Tagging // of devices on br-int
-	Forget   []openflow.FlowMod        // learned flows on br-tun that must go
-	Verdicts map[nodestate.Key]Verdict // of the records that were looked at
-	Places   map[string]*Place         // of ports, by id: where they are switched now
-	VLANs    bool                      // the local VLANs have changed
+	Provider map[string]map[openflow.FlowKey]*openflow.Flow // by provider bridge
+	NoBridge []string                                       // bridges that carry no physical network any more; those in Provider, too, do so anew
+	Ports    map[string]*ovsdb.Port                         // ports of ours
+	Tags     map[string]*ovsdb.Tagging                      // of devices on br-int
+	Forget   []openflow.FlowMod                             // learned flows on br-tun that must go
+	Verdicts map[nodestate.Key]Verdict                      // of the records that were looked at
+	Limits   map[string]*ovsdb.Limits                       // of devices on br-int
+	Meters   map[uint32]*openflow.MeterConfig               // of br-int, by number
+	Places   map[string]*Place                              // of ports, by id: where they are switched now
+	VLANs    bool                                           // the local VLANs have changed
 }
 
 func newDelta() Delta {
 	return Delta{Ports: map[string]*ovsdb.Port{}, Tags: map[string]*ovsdb.Tagging{}, Verdicts: map[nodestate.Key]Verdict{},
-		Places: map[string]*Place{}}
+		Places: map[string]*Place{}, Limits: map[string]*ovsdb.Limits{}}
 }
 
 // New makes an engine for a node that knows nothing yet.
@@ -72,10 +87,11 @@ func New(n Node) *Engine { return newEngine(NewState(n)) }
 
 func newEngine(s *State) *Engine {
 	return &Engine{
-		s: s, int: newBook(), tun: newBook(), vlans: newVLANs(), nets: map[string]*network{},
+		s: s, int: newBook(), tun: newBook(), prov: map[string]*book{}, dirtyBridges: set[string]{}, vlans: newVLANs(), nets: map[string]*network{},
 		ports: map[string]map[string]struct{}{}, tunnels: map[tunnel]*tunnelState{}, using: map[nodestate.Key]tunnel{},
-		tunnelNames: map[string]tunnel{},
-		dirtyNets:   set[string]{}, dirtyPorts: set[string]{}, dirtyFlood: set[string]{}, dirtyPeers: set[nodestate.Key]{},
+		tunnelNames: map[string]tunnel{}, trunkOf: map[string]set[string]{}, patches: map[string]map[string]bool{}, said: map[string]Verdict{},
+		limited: map[string]ovsdb.Limits{}, meters: newMeterBook(), dirtyTrunks: set[string]{},
+		dirtyNets: set[string]{}, dirtyPorts: set[string]{}, dirtyFlood: set[string]{}, dirtyPeers: set[nodestate.Key]{},
 		dirtyTunnels: set[tunnel]{}, dirtyStatic: true, gone: map[string]struct{}{}, places: map[string]Place{}, out: newDelta(),
 	}
 }
@@ -128,6 +144,9 @@ func (e *Engine) Record(r nodestate.Record) {
 		e.network(r.NetworkID).ports.add(r.ID)
 		e.dirtyPorts.add(r.ID)
 		e.dirtyNets.add(r.NetworkID)
+		e.touchTrunkOf(r.ID)
+	case *nodestate.Trunk:
+		e.trunkRecord(r.ID, r)
 	case *nodestate.Peers:
 		k := r.Key()
 		e.s.Peers[k] = r
@@ -151,6 +170,12 @@ func (e *Engine) Forget(k nodestate.Key) {
 			delete(e.network(r.NetworkID).ports, k.ID)
 			e.dirtyPorts.add(k.ID)
 			e.dirtyNets.add(r.NetworkID)
+			delete(e.said, k.ID)
+			e.touchTrunkOf(k.ID)
+		}
+	case nodestate.KindTrunk:
+		if e.s.Trunks[k.ID] != nil {
+			e.trunkRecord(k.ID, nil)
 		}
 	case nodestate.KindPeers:
 		if r := e.s.Peers[k]; r != nil {
@@ -201,8 +226,10 @@ func (e *Engine) Device(d Device) {
 	}
 	e.ports[d.IfaceID][d.Name] = struct{}{}
 	delete(e.gone, d.Name)
+	e.touchTrunkOf(d.IfaceID)
 	// A new tag alone decides something only for a device whose wiring depends on what it had.
-	if had && old.IfaceID == d.IfaceID && old.OFPort == d.OFPort && old.Error == d.Error && e.s.Confirmed && !e.isService(d.IfaceID) {
+	if had && old.IfaceID == d.IfaceID && old.OFPort == d.OFPort && old.Error == d.Error &&
+		old.Metered == d.Metered && old.Shaped == d.Shaped && e.s.Confirmed && !e.isService(d.IfaceID) {
 		return
 	}
 	e.touchPort(d.IfaceID)
@@ -219,6 +246,7 @@ func (e *Engine) touchPort(id string) {
 
 func (e *Engine) unclaim(d Device) {
 	delete(e.ports[d.IfaceID], d.Name)
+	e.touchTrunkOf(d.IfaceID)
 	if len(e.ports[d.IfaceID]) == 0 {
 		delete(e.ports, d.IfaceID)
 	}

@@ -1,7 +1,6 @@
 package l2
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -25,12 +24,22 @@ func (e *Engine) Flush() Delta {
 		e.int.set("static", staticInt(e.s.PatchTun, e.s.Node.Filtered))
 		e.tun.set("static", staticTun(e.s.PatchInt))
 	}
+	for name := range e.dirtyBridges {
+		e.bridge(name)
+	}
 	for name := range e.gone {
 		e.int.set(deviceOwner(name), nil)
 		e.out.Tags[name] = nil
+		e.unlimit(name, false)
 	}
 	for id := range e.dirtyPorts {
 		e.wire(id)
+	}
+	for id := range e.dirtyTrunks {
+		e.unpatch(id)
+	}
+	for id := range e.dirtyTrunks {
+		e.trunk(id)
 	}
 	for k := range e.dirtyPeers {
 		e.peers(k)
@@ -42,13 +51,23 @@ func (e *Engine) Flush() Delta {
 		e.flood(id)
 		e.prune(id)
 	}
+	clear(e.dirtyBridges)
 	clear(e.gone)
 	clear(e.dirtyPorts)
+	clear(e.dirtyTrunks)
 	clear(e.dirtyPeers)
 	clear(e.dirtyTunnels)
 	clear(e.dirtyFlood)
 	out := e.out
-	out.Int, out.Tun = e.int.take(), e.tun.take()
+	out.Int, out.Tun, out.Meters = e.int.take(), e.tun.take(), e.meters.take()
+	for name, b := range e.prov {
+		if flows := b.take(); flows != nil {
+			if out.Provider == nil {
+				out.Provider = map[string]map[openflow.FlowKey]*openflow.Flow{}
+			}
+			out.Provider[name] = flows
+		}
+	}
 	e.out = newDelta()
 	return out
 }
@@ -60,26 +79,37 @@ func (e *Engine) assign() {
 	clear(e.dirtyNets)
 	for _, id := range ids {
 		n := e.network(id)
-		if n.vlan != 0 && (!e.needsVLAN(id, n) || segmentOf(e.s.Networks[id]) != n.segment) {
+		if n.vlan != 0 && (!e.needsVLAN(id, n) || segmentOf(id, e.carriedNow(id)) != n.segment) {
 			e.vlans.release(n.segment)
 			e.out.Forget = append(e.out.Forget, forgetLearned(n.vlan))
-			n.vlan, n.segment = 0, Segment{}
+			n.vlan, n.segment, n.carried = 0, Segment{}, nodestate.Segment{}
 			e.out.VLANs = true
 			e.rewire(id, n)
 		}
 	}
 	for _, id := range ids {
 		n := e.network(id)
-		if n.vlan == 0 && e.needsVLAN(id, n) {
-			n.segment = segmentOf(e.s.Networks[id])
-			if n.vlan = e.vlans.get(n.segment); n.vlan != 0 {
-				e.out.VLANs = true
-				e.rewire(id, n)
+		if e.needsVLAN(id, n) {
+			n.carried = e.carriedNow(id)
+			if n.vlan == 0 {
+				n.segment = segmentOf(id, n.carried)
+				if n.vlan = e.vlans.get(n.segment); n.vlan != 0 {
+					e.out.VLANs = true
+					e.rewire(id, n)
+				}
 			}
+		} else {
+			n.carried = nodestate.Segment{}
 		}
 		e.networkVerdict(id, n)
 		e.dirtyFlood.add(id)
 	}
+}
+
+// carriedNow is the segment of a known network that this node carries at present.
+func (e *Engine) carriedNow(id string) nodestate.Segment {
+	s, _ := e.carried(e.s.Networks[id])
+	return s
 }
 
 func (e *Engine) rewire(id string, n *network) {
@@ -108,23 +138,8 @@ func (e *Engine) needsVLAN(id string, n *network) bool {
 
 // unserved says why this node cannot switch a network; empty: it can.
 func (e *Engine) unserved(n *nodestate.Network) string {
-	switch n.Type {
-	case "local":
-		return ""
-	case "vxlan", "gre":
-		if !e.s.Node.TunnelIP.IsValid() {
-			return "this node has no tunnel address for a " + n.Type + " network"
-		}
-		if !e.s.Node.tunnels(n.Type) {
-			return "this node's tunnel types do not include " + n.Type
-		}
-		// A VNI has 24 bits: a larger id would be cut and meet another network's.
-		if n.SegmentationID == 0 || n.Type == "vxlan" && n.SegmentationID >= 1<<24 {
-			return fmt.Sprintf("segment id %d is none of %s", n.SegmentationID, n.Type)
-		}
-		return ""
-	}
-	return fmt.Sprintf("network type %q is not served by this node", n.Type)
+	_, why := e.carried(n)
+	return why
 }
 
 func (e *Engine) networkVerdict(id string, n *network) {
@@ -137,6 +152,8 @@ func (e *Engine) networkVerdict(id string, n *network) {
 		v = Verdict{nodestate.Failed, why}
 	} else if n.vlan == 0 && e.needsVLAN(id, n) {
 		v = Verdict{nodestate.Failed, "all local VLANs are in use"}
+	} else if _, waiting := e.uplink(n); waiting != "" {
+		v = Verdict{nodestate.Pending, waiting}
 	}
 	e.out.Verdicts[rec.Key()] = v
 }
@@ -149,7 +166,7 @@ func (e *Engine) wire(id string) {
 	var at Place
 	defer func() { e.place(id, at) }()
 	if rec != nil && chosen == "" {
-		e.out.Verdicts[rec.Key()] = Verdict{nodestate.Absent, "no device with this iface-id is plugged"}
+		e.say(id, Verdict{nodestate.Absent, "no device with this iface-id is plugged"})
 	}
 	for name := range devices {
 		d := e.s.Devices[name]
@@ -162,7 +179,9 @@ func (e *Engine) wire(id string) {
 		case name != chosen:
 			e.kill(d, rec.Key().String())
 		default:
-			e.out.Verdicts[rec.Key()], at = e.wireDevice(rec, d)
+			var v Verdict
+			v, at = e.wireDevice(rec, d)
+			e.say(id, v)
 		}
 	}
 }
@@ -218,9 +237,10 @@ func (e *Engine) wireDevice(rec *nodestate.Port, d Device) (Verdict, Place) {
 		e.leave(d) // created on the dead VLAN, and stays there
 		return Verdict{nodestate.Pending, "waiting for its device to be put into its namespace"}, Place{}
 	}
-	e.out.Tags[d.Name] = liveTag(netRec, vlan)
+	e.out.Tags[d.Name] = liveTag(rec.NetworkID, e.nets[rec.NetworkID].carried, vlan)
 	if d.OFPort <= 0 {
 		e.int.set(deviceOwner(d.Name), nil)
+		e.unlimit(d.Name, false)
 		if d.OFPort < 0 || d.Error != "" {
 			return Verdict{nodestate.Failed, "Open vSwitch cannot open " + d.Name + ": " + d.Error}, Place{}
 		}
@@ -228,11 +248,16 @@ func (e *Engine) wireDevice(rec *nodestate.Port, d Device) (Verdict, Place) {
 	}
 	if e.s.Node.Filtered {
 		enter := pipeline.PortEnter.Flow(owner, openflow.MatchOf(openflow.InPort(uint32(d.OFPort))), to(pipeline.Switch))
-		e.int.set(deviceOwner(d.Name), []openflow.Flow{enter})
+		e.int.set(deviceOwner(d.Name), append(e.limit(rec, d), enter))
 	} else {
-		e.int.set(deviceOwner(d.Name), portFlows(rec, d.OFPort))
+		e.int.set(deviceOwner(d.Name), append(e.limit(rec, d), portFlows(rec, d.OFPort)...))
 	}
-	return Verdict{State: nodestate.Done}, Place{d.Name, d.OFPort, vlan}
+	v := Verdict{State: nodestate.Done, Reason: unlimited(rec, d)}
+	up, waiting := e.uplink(e.nets[rec.NetworkID])
+	if waiting != "" {
+		v = Verdict{nodestate.Pending, waiting}
+	}
+	return v, Place{d.Name, d.OFPort, vlan, up}
 }
 
 // place notes where a port is switched now; nowhere, if it has no device.
@@ -252,12 +277,14 @@ func (e *Engine) place(id string, at Place) {
 
 // leave wants nothing of a device: what it has stays.
 func (e *Engine) leave(d Device) {
+	e.unlimit(d.Name, false)
 	e.int.set(deviceOwner(d.Name), nil)
 	e.out.Tags[d.Name] = nil
 }
 
 // kill puts a device on the dead VLAN and takes nothing from it.
 func (e *Engine) kill(d Device, owner string) {
+	e.unlimit(d.Name, true)
 	e.out.Tags[d.Name] = &ovsdb.Tagging{Tag: ovsdb.DeadTag}
 	var flows []openflow.Flow
 	if d.OFPort > 0 {
@@ -267,16 +294,16 @@ func (e *Engine) kill(d Device, owner string) {
 }
 
 // liveTag is what Neutron's agent writes, so that its tools and ours find the same.
-func liveTag(n *nodestate.Network, vlan uint16) *ovsdb.Tagging {
+func liveTag(network string, s nodestate.Segment, vlan uint16) *ovsdb.Tagging {
 	tag := strconv.Itoa(int(vlan))
 	other := map[string]string{
-		"net_uuid": n.ID, "network_type": n.Type, "physical_network": "None", "tag": tag,
+		"net_uuid": network, "network_type": s.Type, "physical_network": "None", "tag": tag,
 	}
-	if n.PhysicalNetwork != "" {
-		other["physical_network"] = n.PhysicalNetwork
+	if s.PhysicalNetwork != "" {
+		other["physical_network"] = s.PhysicalNetwork
 	}
-	if n.SegmentationID != 0 {
-		other["segmentation_id"] = strconv.FormatUint(uint64(n.SegmentationID), 10)
+	if s.SegmentationID != 0 {
+		other["segmentation_id"] = strconv.FormatUint(uint64(s.SegmentationID), 10)
 	}
 	return &ovsdb.Tagging{Tag: int(vlan), OtherConfig: other}
 }
@@ -414,6 +441,7 @@ func (e *Engine) tunnelPort(t tunnel) ovsdb.Port {
 func (e *Engine) flood(id string) {
 	unit := "network/" + id
 	n := e.nets[id]
+	e.physical(id, n)
 	if n == nil || n.vlan == 0 || !e.s.Node.tunnels(n.segment.Type) {
 		e.tun.set(unit, nil)
 		return

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"baryon/internal/names"
 	"baryon/internal/nodestate"
 )
 
@@ -21,8 +22,14 @@ func TestIncrementsEqualWant(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"network": func(t *rapid.T) {
 				r := &nodestate.Network{
-					ID: id("net", 3), Type: rapid.SampledFrom([]string{"vxlan", "gre", "local", "flat"}).Draw(t, "type"),
+					ID: id("net", 3), Type: rapid.SampledFrom([]string{"vxlan", "gre", "local", "flat", "vlan"}).Draw(t, "type"),
 					SegmentationID: rapid.Uint32Range(1, 2).Draw(t, "segment"),
+				}
+				if r.Type == "flat" || r.Type == "vlan" {
+					r.PhysicalNetwork = id("phys", 2)
+				}
+				if rapid.Bool().Draw(t, "more") {
+					r.More = append(r.More, nodestate.Segment{Type: "flat", PhysicalNetwork: id("phys", 3)})
 				}
 				live[r.Key()] = true
 				e.Record(r)
@@ -33,10 +40,31 @@ func TestIncrementsEqualWant(t *testing.T) {
 					ID: fmt.Sprintf("port%d", n), NetworkID: id("net", 3), MAC: nodestate.MAC{2, 0, 0, 0, 0, byte(n)},
 					AdminUp: rapid.Bool().Draw(t, "up"), PortSecurity: rapid.Bool().Draw(t, "security"),
 					Addresses: []nodestate.Address{{Prefix: netip.MustParsePrefix(fmt.Sprintf("10.0.0.%d/24", n))}},
+					QoS: nodestate.QoS{Egress: nodestate.Rate{Kbps: rapid.IntRange(0, 2).Draw(t, "egress")},
+						Ingress: nodestate.Rate{Kbps: rapid.IntRange(0, 1).Draw(t, "ingress"), Burst: 5}, Marked: rapid.Bool().Draw(t, "marked"), DSCP: 8},
 				}
 				live[r.Key()] = true
 				e.Record(r)
 			},
+			"trunk": func(t *rapid.T) {
+				r := &nodestate.Trunk{ID: id("trunk", 2), PortID: id("port", 2), AdminUp: true}
+				for tag := range rapid.IntRange(0, 2).Draw(t, "subports") {
+					r.SubPorts = append(r.SubPorts, nodestate.SubPort{PortID: fmt.Sprintf("port%d", 3+tag), Tag: uint16(10 + tag)})
+				}
+				for other := range live { // a port is part of one trunk: the store sees to that
+					if other.Kind == nodestate.KindTrunk && other != r.Key() {
+						e.Forget(other)
+						delete(live, other)
+						delete(w.Verdicts, other)
+					}
+				}
+				live[r.Key()] = true
+				e.Record(r)
+			},
+			"guest": func(t *rapid.T) {
+				e.Guest(id("dev", 4), Guest{IfaceID: id("port", 3), Bridge: names.TrunkBridge(id("trunk", 2))})
+			},
+			"noguest": func(t *rapid.T) { e.NoGuest(id("dev", 4)) },
 			"peers": func(t *rapid.T) {
 				n := rapid.IntRange(1, 3).Draw(t, "host")
 				r := &nodestate.Peers{
@@ -57,10 +85,20 @@ func TestIncrementsEqualWant(t *testing.T) {
 					}
 				}
 			},
+			"patch port": func(t *rapid.T) {
+				n := rapid.IntRange(1, 4).Draw(t, "n")
+				port := fmt.Sprintf("port%d", n)
+				name := names.SubPortInt(port)
+				if rapid.Bool().Draw(t, "parent") {
+					name = names.TrunkParentInt(port)
+				}
+				e.Device(Device{Name: name, IfaceID: port, OFPort: rapid.IntRange(0, 6).Draw(t, "ofport"), Tag: -1, Metered: true})
+			},
 			"device": func(t *rapid.T) {
 				e.Device(Device{
 					Name: id("dev", 4), IfaceID: id("port", 5), OFPort: rapid.IntRange(-1, 5).Draw(t, "ofport"),
 					Tag: rapid.IntRange(-1, 1).Draw(t, "tag"), Changed: rapid.Bool().Draw(t, "changed"),
+					Metered: rapid.Bool().Draw(t, "metered"), Shaped: rapid.Bool().Draw(t, "shaped"),
 				})
 			},
 			"unplug": func(t *rapid.T) { e.Unplug(id("dev", 4)) },
@@ -73,8 +111,24 @@ func TestIncrementsEqualWant(t *testing.T) {
 				name := rapid.SampledFrom([]string{"vxlan-c0a81413", "vxlan-c0a81414", "gre-c0a81413", "gre-c0a81414"}).Draw(t, "name")
 				e.Tunnel(name, rapid.IntRange(0, 3).Draw(t, "ofport"))
 			},
-			"patch":   func(t *rapid.T) { e.Patch(rapid.IntRange(0, 2).Draw(t, "tun"), rapid.IntRange(0, 2).Draw(t, "int")) },
-			"confirm": func(*rapid.T) { e.Confirm() },
+			"map": func(t *rapid.T) {
+				mappings, unusable := map[string]string{}, map[string]string{}
+				for i := range rapid.IntRange(0, 3).Draw(t, "mapped") {
+					phys := fmt.Sprintf("phys%d", i+1)
+					mappings[phys] = fmt.Sprintf("br%d", (i+rapid.IntRange(0, 2).Draw(t, "bridge"))%3)
+					if rapid.IntRange(0, 3).Draw(t, "fault") == 0 {
+						unusable[phys] = "no NIC"
+					}
+				}
+				e.Map(mappings, unusable)
+			},
+			"join": func(t *rapid.T) {
+				e.Join(fmt.Sprintf("br%d", rapid.IntRange(0, 2).Draw(t, "bridge")),
+					Link{rapid.IntRange(0, 3).Draw(t, "int") * 10, rapid.IntRange(0, 2).Draw(t, "phy"), rapid.Bool().Draw(t, "joined")})
+			},
+			"distribute": func(t *rapid.T) { e.Distribute(rapid.Bool().Draw(t, "yes")) },
+			"patch":      func(t *rapid.T) { e.Patch(rapid.IntRange(0, 2).Draw(t, "tun"), rapid.IntRange(0, 2).Draw(t, "int")) },
+			"confirm":    func(*rapid.T) { e.Confirm() },
 			"flush": func(*rapid.T) {
 				d := e.Flush()
 				for k := range d.Verdicts {
@@ -96,6 +150,12 @@ func TestIncrementsEqualWant(t *testing.T) {
 		}
 		if diff := cmp.Diff(full.Places, w.Places); diff != "" {
 			t.Fatalf("places of ports: %s", diff)
+		}
+		if diff := cmp.Diff(full.Limits, w.Limits); diff != "" {
+			t.Fatalf("limits: %s", diff)
+		}
+		if diff := cmp.Diff(full.Meters, w.Meters); diff != "" {
+			t.Fatalf("meters: %s", diff)
 		}
 		if diff := cmp.Diff(full.VLANs, w.VLANs); diff != "" {
 			t.Fatalf("local VLANs: %s", diff)

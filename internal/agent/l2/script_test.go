@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"baryon/internal/dataplane/ovsdb"
+	"baryon/internal/names"
 	"baryon/internal/nodestate"
 	"baryon/internal/openflow"
 	"baryon/internal/pipeline"
@@ -18,13 +20,18 @@ import (
 
 // A script is a state in lines, each one event; the order of lines must not matter:
 //
-//	network ID TYPE SEGMENT
-//	port ID NETWORK MAC ADDRESS/LEN,… [open|down|OWNER] [pair=MAC/PREFIX …]
+//	network ID TYPE SEGMENT [PHYSICAL]
+//	port ID NETWORK MAC ADDRESS/LEN,… [open|down|OWNER] [pair=MAC/PREFIX …] [egress=KBPS,BURST] [ingress=KBPS,BURST] [dscp=N]
 //	peers NETWORK HOST ENDPOINT MAC=IP,IP;MAC=…
-//	device NAME PORT OFPORT [tag=N] [changed]
+//	device NAME PORT OFPORT [tag=N] [changed] [metered] [shaped]
+//	trunk ID PARENT TAG=PORT …
+//	guest NAME TRUNK PORT
 //	service PORT NAME MAC MTU [placed]
 //	tunnel NAME OFPORT
 //	patch TUN INT
+//	map PHYSICAL:BRIDGE … [PHYSICAL!REASON]
+//	join BRIDGE INT PHY [apart]
+//	distributed
 //	confirmed
 type script []string
 
@@ -62,7 +69,25 @@ func do(t *testing.T, e *Engine, line string) {
 	f := strings.Fields(line)
 	switch f[0] {
 	case "network":
-		e.Record(&nodestate.Network{ID: f[1], Type: f[2], SegmentationID: uint32(num(t, f[3]))})
+		n := &nodestate.Network{ID: f[1], Type: f[2], SegmentationID: uint32(num(t, f[3]))}
+		if len(f) > 4 {
+			n.PhysicalNetwork = f[4]
+		}
+		e.Record(n)
+	case "map":
+		mappings, unusable := map[string]string{}, map[string]string{}
+		for _, x := range f[1:] {
+			if p, bridge, ok := strings.Cut(x, ":"); ok {
+				mappings[p] = bridge
+			} else if p, why, ok := strings.Cut(x, "!"); ok {
+				unusable[p] = why
+			}
+		}
+		e.Map(mappings, unusable)
+	case "join":
+		e.Join(f[1], Link{num(t, f[2]), num(t, f[3]), len(f) == 4})
+	case "distributed":
+		e.Distribute(true)
 	case "port":
 		e.Record(scriptPort(t, f))
 	case "peers":
@@ -82,11 +107,28 @@ func do(t *testing.T, e *Engine, line string) {
 		e.Record(p)
 	case "device":
 		d := Device{Name: f[1], IfaceID: f[2], OFPort: num(t, f[3]), Tag: -1}
-		if len(f) > 4 {
-			d.Tag = num(t, strings.TrimPrefix(f[4], "tag="))
-			d.Changed = slices.Contains(f[5:], "changed")
+		for _, x := range f[4:] {
+			switch {
+			case x == "changed":
+				d.Changed = true
+			case x == "metered":
+				d.Metered = true
+			case x == "shaped":
+				d.Shaped = true
+			default:
+				d.Tag = num(t, strings.TrimPrefix(x, "tag="))
+			}
 		}
 		e.Device(d)
+	case "trunk":
+		tr := &nodestate.Trunk{ID: f[1], PortID: f[2], AdminUp: true}
+		for _, x := range f[3:] {
+			tag, port, _ := strings.Cut(x, "=")
+			tr.SubPorts = append(tr.SubPorts, nodestate.SubPort{PortID: port, Tag: uint16(num(t, tag))})
+		}
+		e.Record(tr)
+	case "guest":
+		e.Guest(f[1], Guest{IfaceID: f[3], Bridge: names.TrunkBridge(f[2])})
 	case "service":
 		e.Service(ServicePort{ID: f[1], Name: f[2], MAC: mac(t, f[3]), MTU: num(t, f[4]), Placed: len(f) > 5})
 	case "tunnel":
@@ -112,6 +154,12 @@ func scriptPort(t *testing.T, f []string) *nodestate.Port {
 			p.PortSecurity = false
 		case x == "down":
 			p.AdminUp = false
+		case strings.HasPrefix(x, "egress="):
+			p.QoS.Egress = scriptRate(t, strings.TrimPrefix(x, "egress="))
+		case strings.HasPrefix(x, "ingress="):
+			p.QoS.Ingress = scriptRate(t, strings.TrimPrefix(x, "ingress="))
+		case strings.HasPrefix(x, "dscp="):
+			p.QoS.Marked, p.QoS.DSCP = true, uint8(num(t, strings.TrimPrefix(x, "dscp=")))
 		case strings.HasPrefix(x, "pair="):
 			m, prefix, _ := strings.Cut(strings.TrimPrefix(x, "pair="), "/")
 			p.AllowedPairs = append(p.AllowedPairs, nodestate.Pair{MAC: mac(t, m), Prefix: netip.MustParsePrefix(prefix)})
@@ -125,16 +173,21 @@ func scriptPort(t *testing.T, f []string) *nodestate.Port {
 // dump prints a wanted state for reading: table names, no cookies, sorted.
 func dump(w Wanted) string {
 	var b strings.Builder
-	for _, br := range []struct {
+	type bridge struct {
 		name  string
 		flows map[openflow.FlowKey]openflow.Flow
-	}{{"br-int", w.Int}, {"br-tun", w.Tun}} {
+	}
+	bridges := []bridge{{"br-int", w.Int}, {"br-tun", w.Tun}}
+	for _, name := range slices.Sorted(maps.Keys(w.Provider)) {
+		bridges = append(bridges, bridge{name, w.Provider[name]})
+	}
+	for _, br := range bridges {
 		fmt.Fprintf(&b, "-- %s --\n", br.name)
 		flows := slices.Collect(maps.Values(br.flows))
 		openflow.SortFlows(flows)
 		for _, f := range flows {
 			rule, ok := pipeline.RuleOf(f.Cookie)
-			if !ok || rule.Table.ID != f.Table || rule.Table.Bridge != br.name {
+			if !ok || rule.Table.ID != f.Table || !rule.Table.On(br.name) {
 				fmt.Fprintf(&b, "FLOW WITHOUT A RULE: ")
 				rule = &pipeline.Rule{Table: &pipeline.Table{Name: "?"}}
 			}
@@ -143,7 +196,18 @@ func dump(w Wanted) string {
 		}
 	}
 	fmt.Fprintf(&b, "-- ports --\n%s-- tags --\n%s-- verdicts --\n%s", sorted(w.Ports), sorted(w.Tags), sorted(w.Verdicts))
+	limits := maps.Clone(w.Limits)
+	maps.DeleteFunc(limits, func(_ string, l ovsdb.Limits) bool { return l == ovsdb.Limits{} })
+	if len(limits)+len(w.Meters) > 0 {
+		fmt.Fprintf(&b, "-- limits --\n%s-- meters --\n%s", sorted(limits), sorted(w.Meters))
+	}
 	return b.String()
+}
+
+func scriptRate(t *testing.T, s string) nodestate.Rate {
+	t.Helper()
+	kbps, burst, _ := strings.Cut(s, ",")
+	return nodestate.Rate{Kbps: num(t, kbps), Burst: num(t, burst)}
 }
 
 func sorted[K comparable, V any](m map[K]V) string {

@@ -38,6 +38,8 @@ type Device struct {
 	OFPort  int    // OpenFlow number; 0: not yet; -1: could not be opened
 	Error   string // why not
 	Tag     int    // present VLAN tag, -1: none
+	Metered bool   // what it sends is limited by a meter of br-int, not by the policing of its interface
+	Shaped  bool   // what it receives can be limited by a queue
 	Changed bool   // what the tag and the flows were made for was another port than IfaceID: they prove nothing
 }
 
@@ -46,6 +48,7 @@ type Place struct {
 	Device string
 	OFPort int
 	VLAN   uint16
+	Uplink int // OpenFlow number of the port to the network's provider bridge; 0: it has none
 }
 
 // ServicePort is an internal port of br-int that a service of this node wants.
@@ -73,11 +76,18 @@ type State struct {
 	Peers     map[nodestate.Key]*nodestate.Peers
 	Devices   map[string]Device      // by name
 	Services  map[string]ServicePort // by port id
-	Held      map[string]string      // ports that must not pass anything yet, and why
-	Tunnels   map[string]int         // OpenFlow numbers of the tunnel ports that exist, by name
-	PatchTun  int                    // OpenFlow number of patch-tun on br-int; 0: not there yet
-	PatchInt  int                    // of patch-int on br-tun
-	VLANs     map[Segment]uint16     // given local VLANs, and those remembered from before
+	Trunks    map[string]*nodestate.Trunk
+	Guests    map[string]Guest  // devices on the bridges of trunks, by name
+	Held      map[string]string // ports that must not pass anything yet, and why
+	Tunnels   map[string]int    // OpenFlow numbers of the tunnel ports that exist, by name
+	PatchTun  int               // OpenFlow number of patch-tun on br-int; 0: not there yet
+	Mappings  map[string]string // physical network → provider bridge
+	Unusable  map[string]string // physical networks whose bridge cannot be used, and why
+	Links     map[string]Link   // patch ports of the provider bridges that have numbers
+	// Distributed: this node hosts distributed routers.
+	Distributed bool
+	PatchInt    int                // of patch-int on br-tun
+	VLANs       map[Segment]uint16 // given local VLANs, and those remembered from before
 }
 
 // NewState makes an empty state.
@@ -85,6 +95,8 @@ func NewState(n Node) *State {
 	return &State{
 		Node: n, Networks: map[string]*nodestate.Network{}, Ports: map[string]*nodestate.Port{},
 		Peers: map[nodestate.Key]*nodestate.Peers{}, Devices: map[string]Device{}, Services: map[string]ServicePort{}, Held: map[string]string{},
+		Trunks: map[string]*nodestate.Trunk{}, Guests: map[string]Guest{},
+		Mappings: map[string]string{}, Unusable: map[string]string{}, Links: map[string]Link{},
 		Tunnels: map[string]int{}, VLANs: map[Segment]uint16{},
 	}
 }
@@ -95,4 +107,4 @@ type Verdict struct {
 	Reason string
 }
 
-func segmentOf(n *nodestate.Network) Segment { return Segment{n.ID, n.Type, n.SegmentationID} }
+func segmentOf(id string, s nodestate.Segment) Segment { return Segment{id, s.Type, s.SegmentationID} }

@@ -3,6 +3,7 @@ package status
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -61,6 +62,27 @@ func (c *Client) Drops(ctx context.Context) (Drops, error) {
 	var d Drops
 	err := c.get(ctx, "/drops", &d)
 	return d, err
+}
+
+// Reload has the agent read its configuration file again.  An error says why nothing was changed.
+func (c *Client) Reload(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent/reload", nil)
+	if err != nil {
+		return fmt.Errorf("ask agent: %w", err)
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask agent: %w", err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("ask agent: %w", err)
+	}
+	if res.StatusCode != http.StatusOK {
+		return errors.New(strings.TrimSpace(string(body)))
+	}
+	return nil
 }
 
 func (c *Client) get(ctx context.Context, path string, into any) error {

@@ -6,6 +6,7 @@
 //	GET /ports/<id>?wait=1  the same, answered when the wanted revision is applied (done), failed, or the client gives up
 //	GET /cookie/0x…         what a flow's cookie stands for: Cookie
 //	GET /drops              what br-int has dropped, by reason and by port: Drops
+//	POST /reload            reads the configuration file again; 409 with the reason when nothing was changed
 //
 // The socket is mode 0600: only root asks.  `baryon agent status` and `baryon plug --wait` are its clients.
 package status
@@ -99,6 +100,7 @@ type Provider interface {
 	Port(ctx context.Context, id string, wait bool) (Record, error)
 	Cookie(ctx context.Context, cookie uint64) (Cookie, error)
 	Drops(ctx context.Context) (Drops, error)
+	Reload(ctx context.Context) error
 }
 
 // Serve answers on the socket of stateDir until ctx ends.
@@ -183,6 +185,13 @@ func Handler(p Provider) http.Handler {
 	mux.HandleFunc("GET /drops", func(w http.ResponseWriter, r *http.Request) {
 		d, err := p.Drops(r.Context())
 		answer(w, d, err)
+	})
+	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) {
+		if err := p.Reload(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		_, _ = io.WriteString(w, "ok\n") // the client has gone if this fails
 	})
 	return mux
 }

@@ -38,6 +38,8 @@ func (f *fake) Port(ctx context.Context, id string, wait bool) (status.Record, e
 	return status.Record{}, fmt.Errorf("port %s: %w", id, status.ErrNotFound)
 }
 
+func (f *fake) Reload(context.Context) error { return errors.New("no configuration file") }
+
 func (f *fake) Cookie(_ context.Context, c uint64) (status.Cookie, error) {
 	return status.Cookie{Cookie: fmt.Sprint(c)}, nil
 }
@@ -105,6 +107,9 @@ func TestClientAndServer(t *testing.T) {
 	}
 	if d, err := c.Drops(t.Context()); err != nil || len(d.Ports) != 1 || d.Ports[0].Packets != 3 {
 		t.Errorf("Drops: %+v, %v", d, err)
+	}
+	if err := c.Reload(t.Context()); err == nil || err.Error() != "no configuration file" {
+		t.Errorf("reload: %v", err)
 	}
 	if r, err := c.Cookie(t.Context(), 0xba51); err != nil || r.Cookie != "47697" {
 		t.Errorf("Cookie: %+v, %v", r, err)

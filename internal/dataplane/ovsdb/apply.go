@@ -43,7 +43,7 @@ func (d *Driver) Apply(ctx context.Context, p Plan) (cfg int, err error) {
 	if c == nil || d.pic.root == nil {
 		return 0, ErrNotConnected
 	}
-	t := &transaction{pic: &d.pic}
+	t := &transaction{pic: &d.pic, tags: p.Tags}
 	for _, b := range p.Bridges {
 		t.bridge(b)
 	}
@@ -53,8 +53,23 @@ func (d *Driver) Apply(ctx context.Context, p Plan) (cfg int, err error) {
 	for _, name := range slices.Sorted(maps.Keys(p.Tags)) {
 		t.tag(name, p.Tags[name])
 	}
+	for _, name := range slices.Sorted(maps.Keys(p.Limits)) {
+		t.limit(name, p.Limits[name])
+	}
+	for _, name := range p.Claim {
+		t.claim(name)
+	}
 	for _, name := range p.Remove {
 		t.remove(name)
+	}
+	for _, b := range p.Release {
+		t.release(b)
+	}
+	for _, name := range p.Raze {
+		t.removeBridge(name)
+	}
+	if p.Sweep {
+		t.sweep()
 	}
 	if t.err != nil {
 		return 0, t.err
@@ -82,6 +97,7 @@ type transaction struct {
 	pic   *picture
 	ops   []rfc7047.Operation
 	named int
+	tags  map[string]Tagging
 	fresh map[string]string // bridges made in this transaction: name -> named uuid
 	err   error             // why the plan cannot be carried out
 }
@@ -237,6 +253,7 @@ func (t *transaction) bridge(b Bridge) {
 		m = append(m, rfc7047.Mutation{Column: "protocols", Mutator: rfc7047.MutateOperationInsert, Value: setOf(add...)})
 	}
 	m = append(m, merge("other_config", have.OtherConfig, b.OtherConfig)...)
+	m = append(m, merge("external_ids", have.ExternalIDs, b.ExternalIDs)...)
 	if b.Controller != "" {
 		m = append(m, t.controller(b, have)...)
 	}
@@ -277,9 +294,11 @@ func controllerOf(b Bridge) rfc7047.Row {
 func (t *transaction) newBridge(b Bridge) {
 	iface := t.insert(tableInterface, rfc7047.Row{"name": b.Name, "type": "internal"})
 	port := t.insert(tablePort, rfc7047.Row{"name": b.Name, "interfaces": setOf(iface)})
+	ids := map[string]string{OwnerKey: OwnerValue}
+	maps.Copy(ids, b.ExternalIDs)
 	row := rfc7047.Row{
 		"name": b.Name, "datapath_type": b.DatapathType, "ports": setOf(port), "protocols": setOf(b.Protocols...),
-		"other_config": mapOf(b.OtherConfig), "external_ids": mapOf(map[string]string{OwnerKey: OwnerValue}),
+		"other_config": mapOf(b.OtherConfig), "external_ids": mapOf(ids),
 	}
 	if b.FailMode != "" {
 		row["fail_mode"] = b.FailMode
@@ -347,7 +366,9 @@ func (t *transaction) newPort(p Port) {
 	prow := rfc7047.Row{
 		"name": p.Name, "interfaces": setOf(iface), "external_ids": mapOf(map[string]string{OwnerKey: OwnerValue}),
 	}
-	if p.Dead {
+	if tag, ok := t.tags[p.Name]; ok {
+		tag.first(prow)
+	} else if p.Dead {
 		prow["tag"], prow["vlan_mode"], prow["trunks"] = DeadTag, "trunk", setOf(DeadTag)
 	}
 	port := t.insert(tablePort, prow)
@@ -362,6 +383,17 @@ func (t *transaction) newPort(p Port) {
 		return
 	}
 	t.mutate(tableBridge, name, m) // made in this transaction, found by its name
+}
+
+// first fills in the row of a new port.
+func (g Tagging) first(row rfc7047.Row) {
+	if g.Tag != NoTag {
+		row["tag"] = g.Tag
+	}
+	if g.Mode != "" {
+		row["vlan_mode"] = g.Mode
+	}
+	row["trunks"], row["other_config"] = setOf(g.Trunks...), mapOf(g.OtherConfig)
 }
 
 func (t *transaction) tag(name string, want Tagging) {

@@ -32,6 +32,21 @@ type portRow struct {
 	Trunks      []int             `ovsdb:"trunks"`
 	OtherConfig map[string]string `ovsdb:"other_config"`
 	ExternalIDs map[string]string `ovsdb:"external_ids"`
+	QoS         *string           `ovsdb:"qos"`
+}
+
+type qosRow struct {
+	UUID        string            `ovsdb:"_uuid"`
+	Type        string            `ovsdb:"type"`
+	OtherConfig map[string]string `ovsdb:"other_config"`
+	Queues      map[int]string    `ovsdb:"queues"`
+	ExternalIDs map[string]string `ovsdb:"external_ids"`
+}
+
+type queueRow struct {
+	UUID        string            `ovsdb:"_uuid"`
+	OtherConfig map[string]string `ovsdb:"other_config"`
+	ExternalIDs map[string]string `ovsdb:"external_ids"`
 }
 
 type interfaceRow struct {
@@ -45,6 +60,9 @@ type interfaceRow struct {
 	MACInUse    *string           `ovsdb:"mac_in_use"`
 	LinkState   *string           `ovsdb:"link_state"`
 	Error       *string           `ovsdb:"error"`
+
+	PolicingRate  int `ovsdb:"ingress_policing_rate"`
+	PolicingBurst int `ovsdb:"ingress_policing_burst"`
 }
 
 type controllerRow struct {
@@ -62,4 +80,6 @@ const (
 	tablePort       = "Port"
 	tableInterface  = "Interface"
 	tableController = "Controller"
+	tableQoS        = "QoS"
+	tableQueue      = "Queue"
 )

@@ -14,6 +14,8 @@ type picture struct {
 	ports       map[string]*portRow
 	interfaces  map[string]*interfaceRow
 	controllers map[string]*controllerRow
+	qos         map[string]*qosRow
+	queues      map[string]*queueRow
 
 	bridgeNames map[string]string // name -> uuid
 	portNames   map[string]string
@@ -24,7 +26,7 @@ type picture struct {
 func newPicture() picture {
 	return picture{
 		bridges: map[string]*bridgeRow{}, ports: map[string]*portRow{}, interfaces: map[string]*interfaceRow{},
-		controllers: map[string]*controllerRow{}, bridgeNames: map[string]string{}, portNames: map[string]string{},
+		controllers: map[string]*controllerRow{}, qos: map[string]*qosRow{}, queues: map[string]*queueRow{}, bridgeNames: map[string]string{}, portNames: map[string]string{},
 		portBridge: map[string]string{}, ifacePort: map[string]string{},
 	}
 }
@@ -47,7 +49,7 @@ func (d *Driver) Poll() Changes {
 		}
 		d.pic = newPicture()
 		ch.Bridges = true
-		for _, t := range []string{tableRoot, tableController, tableInterface, tablePort, tableBridge} {
+		for _, t := range []string{tableRoot, tableController, tableQueue, tableQoS, tableInterface, tablePort, tableBridge} {
 			for uuid, row := range tc.Table(t).Rows() {
 				d.pic.put(t, uuid, row, changed)
 			}
@@ -88,6 +90,12 @@ func (p *picture) put(_, uuid string, row any, changed map[string]bool) {
 		p.root = r
 	case *controllerRow:
 		p.controllers[uuid] = r
+	case *qosRow:
+		p.qos[uuid] = r
+		p.noteQoS(uuid, changed)
+	case *queueRow:
+		p.queues[uuid] = r
+		p.noteQoS(uuid, changed)
 	case *interfaceRow:
 		p.interfaces[uuid] = r
 		p.noteIface(uuid, changed)
@@ -136,6 +144,12 @@ func (p *picture) drop(id rowID, changed map[string]bool) {
 	switch id.table {
 	case tableController:
 		delete(p.controllers, id.uuid)
+	case tableQoS:
+		p.noteQoS(id.uuid, changed)
+		delete(p.qos, id.uuid)
+	case tableQueue:
+		p.noteQoS(id.uuid, changed)
+		delete(p.queues, id.uuid)
 	case tableInterface:
 		p.noteIface(id.uuid, changed)
 		delete(p.interfaces, id.uuid)
@@ -206,6 +220,7 @@ func (d *Driver) Port(name string) (PortView, bool) {
 	if r.Tag != nil {
 		v.Tagging.Tag = *r.Tag
 	}
+	v.Limits = p.limitsOf(r, i)
 	return v, true
 }
 
@@ -219,7 +234,8 @@ func (d *Driver) Bridge(name string) (BridgeView, bool) {
 		return BridgeView{}, false
 	}
 	v := BridgeView{
-		Name: name, DatapathType: r.DatapathType, FailMode: value(r.FailMode), Protocols: r.Protocols, OtherConfig: r.OtherConfig,
+		Name: name, DatapathType: r.DatapathType, FailMode: value(r.FailMode), Protocols: r.Protocols, OtherConfig: r.OtherConfig, ExternalIDs: r.ExternalIDs,
+		Ours: r.ExternalIDs[OwnerKey] == OwnerValue,
 	}
 	for _, id := range r.Controller {
 		if c := d.pic.controllers[id]; c != nil && c.IsConnected {

@@ -80,7 +80,7 @@ func (d *Driver) Run(ctx context.Context) {
 func (d *Driver) runSession(ctx context.Context, connected func()) error {
 	dbModel, err := model.NewClientDBModel("Open_vSwitch", map[string]model.Model{
 		tableRoot: &rootRow{}, tableBridge: &bridgeRow{}, tablePort: &portRow{},
-		tableInterface: &interfaceRow{}, tableController: &controllerRow{},
+		tableInterface: &interfaceRow{}, tableController: &controllerRow{}, tableQoS: &qosRow{}, tableQueue: &queueRow{},
 	})
 	if err != nil {
 		return fmt.Errorf("build database model: %w", err)
@@ -124,16 +124,18 @@ func (d *Driver) runSession(ctx context.Context, connected func()) error {
 // monitor asks for the columns of our rows.  The conditional method is used because the library answers an inconsistent cache by
 // dropping the session only there, and a new session is our way to a fresh picture.
 func monitor(ctx context.Context, c client.Client) error {
-	root, br, port, ifc, ctl := &rootRow{}, &bridgeRow{}, &portRow{}, &interfaceRow{}, &controllerRow{}
+	root, br, port, ifc, ctl, qos, queue := &rootRow{}, &bridgeRow{}, &portRow{}, &interfaceRow{}, &controllerRow{}, &qosRow{}, &queueRow{}
 	m := c.NewMonitor(
 		client.WithTable(root, &root.Bridges, &root.CurCfg, &root.NextCfg, &root.Version),
 		client.WithTable(br, &br.Name, &br.DatapathType, &br.FailMode, &br.Protocols, &br.OtherConfig, &br.ExternalIDs, &br.Ports,
 			&br.Controller),
 		client.WithTable(port, &port.Name, &port.Interfaces, &port.Tag, &port.VLANMode, &port.Trunks, &port.OtherConfig,
-			&port.ExternalIDs),
+			&port.ExternalIDs, &port.QoS),
 		client.WithTable(ifc, &ifc.Name, &ifc.Type, &ifc.Options, &ifc.ExternalIDs, &ifc.MTURequest, &ifc.OFPort, &ifc.MACInUse,
-			&ifc.LinkState, &ifc.Error),
+			&ifc.LinkState, &ifc.Error, &ifc.PolicingRate, &ifc.PolicingBurst),
 		client.WithTable(ctl, &ctl.Target, &ctl.IsConnected, &ctl.InactivityProbe, &ctl.MaxBackoff, &ctl.ConnectionMode),
+		client.WithTable(qos, &qos.Type, &qos.OtherConfig, &qos.Queues, &qos.ExternalIDs),
+		client.WithTable(queue, &queue.OtherConfig, &queue.ExternalIDs),
 	)
 	m.Method = rfc7047.ConditionalMonitorRPC
 	_, err := c.Monitor(ctx, m)
@@ -170,6 +172,10 @@ func (d *Driver) mark(table string, m model.Model) {
 	case *interfaceRow:
 		id.uuid = r.UUID
 	case *controllerRow:
+		id.uuid = r.UUID
+	case *qosRow:
+		id.uuid = r.UUID
+	case *queueRow:
 		id.uuid = r.UUID
 	}
 	d.mu.Lock()

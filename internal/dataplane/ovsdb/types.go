@@ -42,6 +42,7 @@ type Bridge struct {
 	FailMode     string            // secure
 	Protocols    []string          // added to what is there
 	OtherConfig  map[string]string // merged into what is there
+	ExternalIDs  map[string]string // merged into what is there
 	Controller   string            // target: tcp:127.0.0.1:6633
 	ProbeMS      int               // Controller.inactivity_probe, milliseconds
 	MaxBackoffMS int               // Controller.max_backoff, milliseconds, at least 1000
@@ -100,6 +101,7 @@ type PortView struct {
 	MAC         string
 	LinkUp      bool
 	Tagging     Tagging
+	Limits      Limits // as far as they are ours
 }
 
 // AsPort is the view in the terms of a wanted port.
@@ -116,20 +118,28 @@ type BridgeView struct {
 	FailMode     string
 	Protocols    []string
 	OtherConfig  map[string]string
+	ExternalIDs  map[string]string
+	Ours         bool // carries our mark
 	Connected    bool // the wanted controller is connected
 }
 
-// Plan is what one transaction has to do.  The order inside is fixed: bridges, ports, tags, removals.
+// Plan is what one transaction has to do.  The order inside is fixed: bridges, ports, tags, limits, removals.
 type Plan struct {
 	Bridges []Bridge
 	Ports   []Port             // added, or changed where they are
-	Tags    map[string]Tagging // by port name; ports that are not there are skipped
+	Tags    map[string]Tagging // by port name, new ones included; ports that are not there are skipped
 	Remove  []string           // ports of ours
+	Limits  map[string]Limits  // by port name; ports that are not there are skipped
+	Claim   []string           // bridges that others made for us and that are ours from now on
+	Release []Bridge           // bridges that carry no physical network of ours any more (name and controller are looked at)
+	Raze    []string           // bridges of ours that carry nothing of others
+	Sweep   bool               // QoS and Queue rows of ours that nothing names go
 }
 
 // Empty reports that there is nothing to do.
 func (p Plan) Empty() bool {
-	return len(p.Bridges) == 0 && len(p.Ports) == 0 && len(p.Tags) == 0 && len(p.Remove) == 0
+	return len(p.Bridges) == 0 && len(p.Ports) == 0 && len(p.Tags) == 0 && len(p.Remove) == 0 && len(p.Limits) == 0 &&
+		len(p.Claim) == 0 && len(p.Raze) == 0 && len(p.Release) == 0 && !p.Sweep
 }
 
 // Changes is what has happened since the last Poll.

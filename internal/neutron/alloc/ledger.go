@@ -3,6 +3,7 @@ package alloc
 import (
 	"iter"
 	"math/rand/v2"
+	"slices"
 	"sync"
 )
 
@@ -33,7 +34,8 @@ type Ledger[T comparable] struct {
 	mu       sync.Mutex
 	used     func(space string) iter.Seq[T]
 	revision int64
-	spaces   map[string]*ledgerSpace[T]
+	layouts  int                          // how many layouts of a space are kept
+	spaces   map[string][]*ledgerSpace[T] // the layout used last comes last
 	holds    map[Item[T]]int
 	pending  []pendingDrop[T] // holds of committed transactions that Apply has not seen yet
 }
@@ -52,10 +54,14 @@ type pendingDrop[T comparable] struct {
 // it is called with the ledger locked.
 func NewLedger[T comparable](revision int64, used func(space string) iter.Seq[T]) *Ledger[T] {
 	return &Ledger[T]{
-		used: used, revision: revision,
-		spaces: make(map[string]*ledgerSpace[T]), holds: make(map[Item[T]]int),
+		used: used, revision: revision, layouts: 1,
+		spaces: make(map[string][]*ledgerSpace[T]), holds: make(map[Item[T]]int),
 	}
 }
+
+// KeepLayouts makes the ledger remember the n layouts last used of each space instead of one, for spaces from which different callers pick
+// different parts.
+func (l *Ledger[T]) KeepLayouts(n int) { l.layouts = max(n, 1) }
 
 // Apply brings the ledger to a later revision.  advance is called first, with the ledger locked, so that used reads the new state from
 // then on.
@@ -96,21 +102,20 @@ func (l *Ledger[T]) Hold(space string, layout Layout[T], r *rand.Rand, how Choic
 		var zero T
 		return zero, false
 	}
-	v := sp.layout.Value(id)
-	sp.space.Hold(id)
-	l.holds[Item[T]{space, v}]++
-	return v, true
+	it := Item[T]{space, sp.layout.Value(id)}
+	l.mark(it, (*Space).Hold)
+	l.holds[it]++
+	return it.Value, true
 }
 
 // HoldValue holds one value, so that Hold does not propose it to others.  It may be held or used already: the store decides who gets it.
 func (l *Ledger[T]) HoldValue(space string, layout Layout[T], v T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	sp := l.ensure(space, layout)
-	if id, ok := sp.layout.ID(v); ok {
-		sp.space.Hold(id)
-	}
-	l.holds[Item[T]{space, v}]++
+	l.ensure(space, layout)
+	it := Item[T]{space, v}
+	l.mark(it, (*Space).Hold)
+	l.holds[it]++
 }
 
 // Release gives held values back.  revision is the one the values were committed at, 0 if they were not: a committed value stays held
@@ -130,7 +135,11 @@ func (l *Ledger[T]) Release(revision int64, items []Item[T]) {
 
 // ensure gives the space, built anew when it is unknown or its layout has changed.
 func (l *Ledger[T]) ensure(name string, layout Layout[T]) *ledgerSpace[T] {
-	if sp, ok := l.spaces[name]; ok && sameLayout(sp.layout, layout) {
+	kept := l.spaces[name]
+	if i := slices.IndexFunc(kept, func(sp *ledgerSpace[T]) bool { return sameLayout(sp.layout, layout) }); i >= 0 {
+		sp := kept[i]
+		copy(kept[i:], kept[i+1:])
+		kept[len(kept)-1] = sp
 		return sp
 	}
 	sp := &ledgerSpace[T]{layout: layout, space: NewSpace(layout.Size())}
@@ -144,7 +153,10 @@ func (l *Ledger[T]) ensure(name string, layout Layout[T]) *ledgerSpace[T] {
 			sp.space.Hold(id)
 		}
 	}
-	l.spaces[name] = sp
+	if len(kept) >= l.layouts {
+		kept = slices.Delete(kept, 0, len(kept)-l.layouts+1)
+	}
+	l.spaces[name] = append(kept, sp)
 	return sp
 }
 
@@ -155,12 +167,10 @@ func sameLayout[T any](a, b Layout[T]) bool {
 }
 
 func (l *Ledger[T]) mark(it Item[T], f func(*Space, uint64)) {
-	sp, ok := l.spaces[it.Space]
-	if !ok {
-		return
-	}
-	if id, ok := sp.layout.ID(it.Value); ok {
-		f(sp.space, id)
+	for _, sp := range l.spaces[it.Space] {
+		if id, ok := sp.layout.ID(it.Value); ok {
+			f(sp.space, id)
+		}
 	}
 }
 

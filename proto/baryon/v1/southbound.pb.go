@@ -1121,6 +1121,7 @@ type Record struct {
 	//	*Record_DhcpHost
 	//	*Record_Group
 	//	*Record_Members
+	//	*Record_Trunk
 	Record        isRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1226,6 +1227,15 @@ func (x *Record) GetMembers() *Members {
 	return nil
 }
 
+func (x *Record) GetTrunk() *Trunk {
+	if x != nil {
+		if x, ok := x.Record.(*Record_Trunk); ok {
+			return x.Trunk
+		}
+	}
+	return nil
+}
+
 type isRecord_Record interface {
 	isRecord_Record()
 }
@@ -1258,6 +1268,10 @@ type Record_Members struct {
 	Members *Members `protobuf:"bytes,7,opt,name=members,proto3,oneof"`
 }
 
+type Record_Trunk struct {
+	Trunk *Trunk `protobuf:"bytes,8,opt,name=trunk,proto3,oneof"`
+}
+
 func (*Record_Network) isRecord_Record() {}
 
 func (*Record_Port) isRecord_Record() {}
@@ -1271,6 +1285,8 @@ func (*Record_DhcpHost) isRecord_Record() {}
 func (*Record_Group) isRecord_Record() {}
 
 func (*Record_Members) isRecord_Record() {}
+
+func (*Record_Trunk) isRecord_Record() {}
 
 type Prefix struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1332,6 +1348,7 @@ type Network struct {
 	PhysicalNetwork string                 `protobuf:"bytes,4,opt,name=physical_network,json=physicalNetwork,proto3" json:"physical_network,omitempty"`
 	SegmentationId  uint32                 `protobuf:"varint,5,opt,name=segmentation_id,json=segmentationId,proto3" json:"segmentation_id,omitempty"`
 	Mtu             int64                  `protobuf:"varint,6,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	More            []*Segment             `protobuf:"bytes,7,rep,name=more,proto3" json:"more,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1408,6 +1425,73 @@ func (x *Network) GetMtu() int64 {
 	return 0
 }
 
+func (x *Network) GetMore() []*Segment {
+	if x != nil {
+		return x.More
+	}
+	return nil
+}
+
+type Segment struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Type            string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	PhysicalNetwork string                 `protobuf:"bytes,2,opt,name=physical_network,json=physicalNetwork,proto3" json:"physical_network,omitempty"`
+	SegmentationId  uint32                 `protobuf:"varint,3,opt,name=segmentation_id,json=segmentationId,proto3" json:"segmentation_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Segment) Reset() {
+	*x = Segment{}
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Segment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Segment) ProtoMessage() {}
+
+func (x *Segment) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Segment.ProtoReflect.Descriptor instead.
+func (*Segment) Descriptor() ([]byte, []int) {
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Segment) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Segment) GetPhysicalNetwork() string {
+	if x != nil {
+		return x.PhysicalNetwork
+	}
+	return ""
+}
+
+func (x *Segment) GetSegmentationId() uint32 {
+	if x != nil {
+		return x.SegmentationId
+	}
+	return 0
+}
+
 type Port struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1422,13 +1506,14 @@ type Port struct {
 	DeviceId      string                 `protobuf:"bytes,10,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
 	Hybrid        bool                   `protobuf:"varint,11,opt,name=hybrid,proto3" json:"hybrid,omitempty"`
 	Groups        []string               `protobuf:"bytes,12,rep,name=groups,proto3" json:"groups,omitempty"`
+	Qos           *QoS                   `protobuf:"bytes,13,opt,name=qos,proto3" json:"qos,omitempty"` // absent: nothing is limited or marked
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[19]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1525,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[19]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1538,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{19}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Port) GetId() string {
@@ -1540,6 +1625,254 @@ func (x *Port) GetGroups() []string {
 	return nil
 }
 
+func (x *Port) GetQos() *QoS {
+	if x != nil {
+		return x.Qos
+	}
+	return nil
+}
+
+type QoS struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Egress        *Rate                  `protobuf:"bytes,1,opt,name=egress,proto3" json:"egress,omitempty"`
+	Ingress       *Rate                  `protobuf:"bytes,2,opt,name=ingress,proto3" json:"ingress,omitempty"`
+	Marked        bool                   `protobuf:"varint,3,opt,name=marked,proto3" json:"marked,omitempty"`
+	Dscp          uint32                 `protobuf:"varint,4,opt,name=dscp,proto3" json:"dscp,omitempty"` // 0 to 63
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QoS) Reset() {
+	*x = QoS{}
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QoS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QoS) ProtoMessage() {}
+
+func (x *QoS) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QoS.ProtoReflect.Descriptor instead.
+func (*QoS) Descriptor() ([]byte, []int) {
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *QoS) GetEgress() *Rate {
+	if x != nil {
+		return x.Egress
+	}
+	return nil
+}
+
+func (x *QoS) GetIngress() *Rate {
+	if x != nil {
+		return x.Ingress
+	}
+	return nil
+}
+
+func (x *QoS) GetMarked() bool {
+	if x != nil {
+		return x.Marked
+	}
+	return false
+}
+
+func (x *QoS) GetDscp() uint32 {
+	if x != nil {
+		return x.Dscp
+	}
+	return 0
+}
+
+// Rate is in kilobits per second, its burst in kilobits.
+type Rate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kbps          uint32                 `protobuf:"varint,1,opt,name=kbps,proto3" json:"kbps,omitempty"`
+	Burst         uint32                 `protobuf:"varint,2,opt,name=burst,proto3" json:"burst,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rate) Reset() {
+	*x = Rate{}
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rate) ProtoMessage() {}
+
+func (x *Rate) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rate.ProtoReflect.Descriptor instead.
+func (*Rate) Descriptor() ([]byte, []int) {
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Rate) GetKbps() uint32 {
+	if x != nil {
+		return x.Kbps
+	}
+	return 0
+}
+
+func (x *Rate) GetBurst() uint32 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
+type Trunk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	PortId        string                 `protobuf:"bytes,2,opt,name=port_id,json=portId,proto3" json:"port_id,omitempty"`
+	AdminUp       bool                   `protobuf:"varint,3,opt,name=admin_up,json=adminUp,proto3" json:"admin_up,omitempty"`
+	SubPorts      []*SubPort             `protobuf:"bytes,4,rep,name=sub_ports,json=subPorts,proto3" json:"sub_ports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trunk) Reset() {
+	*x = Trunk{}
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trunk) ProtoMessage() {}
+
+func (x *Trunk) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trunk.ProtoReflect.Descriptor instead.
+func (*Trunk) Descriptor() ([]byte, []int) {
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Trunk) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Trunk) GetPortId() string {
+	if x != nil {
+		return x.PortId
+	}
+	return ""
+}
+
+func (x *Trunk) GetAdminUp() bool {
+	if x != nil {
+		return x.AdminUp
+	}
+	return false
+}
+
+func (x *Trunk) GetSubPorts() []*SubPort {
+	if x != nil {
+		return x.SubPorts
+	}
+	return nil
+}
+
+type SubPort struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PortId        string                 `protobuf:"bytes,1,opt,name=port_id,json=portId,proto3" json:"port_id,omitempty"`
+	Tag           uint32                 `protobuf:"varint,2,opt,name=tag,proto3" json:"tag,omitempty"` // VLAN id, 1 to 4094
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubPort) Reset() {
+	*x = SubPort{}
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubPort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubPort) ProtoMessage() {}
+
+func (x *SubPort) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubPort.ProtoReflect.Descriptor instead.
+func (*SubPort) Descriptor() ([]byte, []int) {
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SubPort) GetPortId() string {
+	if x != nil {
+		return x.PortId
+	}
+	return ""
+}
+
+func (x *SubPort) GetTag() uint32 {
+	if x != nil {
+		return x.Tag
+	}
+	return 0
+}
+
 type Address struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Prefix        *Prefix                `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
@@ -1550,7 +1883,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[20]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1562,7 +1895,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[20]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1575,7 +1908,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{20}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Address) GetPrefix() *Prefix {
@@ -1602,7 +1935,7 @@ type Pair struct {
 
 func (x *Pair) Reset() {
 	*x = Pair{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[21]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1614,7 +1947,7 @@ func (x *Pair) String() string {
 func (*Pair) ProtoMessage() {}
 
 func (x *Pair) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[21]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1627,7 +1960,7 @@ func (x *Pair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pair.ProtoReflect.Descriptor instead.
 func (*Pair) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{21}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Pair) GetMac() []byte {
@@ -1655,7 +1988,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[22]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +2000,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[22]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +2013,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{22}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Group) GetId() string {
@@ -1721,7 +2054,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[23]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +2066,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[23]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,7 +2079,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{23}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Rule) GetId() string {
@@ -1815,7 +2148,7 @@ type Members struct {
 
 func (x *Members) Reset() {
 	*x = Members{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[24]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1827,7 +2160,7 @@ func (x *Members) String() string {
 func (*Members) ProtoMessage() {}
 
 func (x *Members) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[24]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1840,7 +2173,7 @@ func (x *Members) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Members.ProtoReflect.Descriptor instead.
 func (*Members) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{24}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Members) GetId() string {
@@ -1869,7 +2202,7 @@ type Peers struct {
 
 func (x *Peers) Reset() {
 	*x = Peers{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[25]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +2214,7 @@ func (x *Peers) String() string {
 func (*Peers) ProtoMessage() {}
 
 func (x *Peers) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[25]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +2227,7 @@ func (x *Peers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peers.ProtoReflect.Descriptor instead.
 func (*Peers) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{25}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Peers) GetNetworkId() string {
@@ -1936,7 +2269,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[26]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1948,7 +2281,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[26]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1961,7 +2294,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{26}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Peer) GetPortId() string {
@@ -1998,7 +2331,7 @@ type DHCP struct {
 
 func (x *DHCP) Reset() {
 	*x = DHCP{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[27]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +2343,7 @@ func (x *DHCP) String() string {
 func (*DHCP) ProtoMessage() {}
 
 func (x *DHCP) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[27]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2356,7 @@ func (x *DHCP) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DHCP.ProtoReflect.Descriptor instead.
 func (*DHCP) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{27}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DHCP) GetNetworkId() string {
@@ -2079,7 +2412,7 @@ type DHCPSubnet struct {
 
 func (x *DHCPSubnet) Reset() {
 	*x = DHCPSubnet{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[28]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2091,7 +2424,7 @@ func (x *DHCPSubnet) String() string {
 func (*DHCPSubnet) ProtoMessage() {}
 
 func (x *DHCPSubnet) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[28]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2104,7 +2437,7 @@ func (x *DHCPSubnet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DHCPSubnet.ProtoReflect.Descriptor instead.
 func (*DHCPSubnet) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{28}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DHCPSubnet) GetId() string {
@@ -2187,7 +2520,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[29]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2199,7 +2532,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[29]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2212,7 +2545,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{29}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Route) GetDestination() *Prefix {
@@ -2244,7 +2577,7 @@ type DHCPHost struct {
 
 func (x *DHCPHost) Reset() {
 	*x = DHCPHost{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[30]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2256,7 +2589,7 @@ func (x *DHCPHost) String() string {
 func (*DHCPHost) ProtoMessage() {}
 
 func (x *DHCPHost) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[30]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2269,7 +2602,7 @@ func (x *DHCPHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DHCPHost.ProtoReflect.Descriptor instead.
 func (*DHCPHost) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{30}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DHCPHost) GetPortId() string {
@@ -2333,7 +2666,7 @@ type HostAddress struct {
 
 func (x *HostAddress) Reset() {
 	*x = HostAddress{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[31]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2345,7 +2678,7 @@ func (x *HostAddress) String() string {
 func (*HostAddress) ProtoMessage() {}
 
 func (x *HostAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[31]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2358,7 +2691,7 @@ func (x *HostAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostAddress.ProtoReflect.Descriptor instead.
 func (*HostAddress) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{31}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *HostAddress) GetSubnetId() string {
@@ -2400,7 +2733,7 @@ type DHCPOption struct {
 
 func (x *DHCPOption) Reset() {
 	*x = DHCPOption{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[32]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2745,7 @@ func (x *DHCPOption) String() string {
 func (*DHCPOption) ProtoMessage() {}
 
 func (x *DHCPOption) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[32]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2758,7 @@ func (x *DHCPOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DHCPOption.ProtoReflect.Descriptor instead.
 func (*DHCPOption) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{32}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DHCPOption) GetName() string {
@@ -2464,7 +2797,7 @@ type Instance struct {
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[33]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2476,7 +2809,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[33]
+	mi := &file_proto_baryon_v1_southbound_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2489,7 +2822,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{33}
+	return file_proto_baryon_v1_southbound_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Instance) GetId() string {
@@ -2619,7 +2952,7 @@ const file_proto_baryon_v1_southbound_proto_rawDesc = "" +
 	" \x01(\tR\bfirewall\x1aA\n" +
 	"\x13BridgeMappingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc8\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf2\x02\n" +
 	"\x06Record\x12.\n" +
 	"\anetwork\x18\x01 \x01(\v2\x12.baryon.v1.NetworkH\x00R\anetwork\x12%\n" +
 	"\x04port\x18\x02 \x01(\v2\x0f.baryon.v1.PortH\x00R\x04port\x12(\n" +
@@ -2627,18 +2960,24 @@ const file_proto_baryon_v1_southbound_proto_rawDesc = "" +
 	"\x04dhcp\x18\x04 \x01(\v2\x0f.baryon.v1.DHCPH\x00R\x04dhcp\x122\n" +
 	"\tdhcp_host\x18\x05 \x01(\v2\x13.baryon.v1.DHCPHostH\x00R\bdhcpHost\x12(\n" +
 	"\x05group\x18\x06 \x01(\v2\x10.baryon.v1.GroupH\x00R\x05group\x12.\n" +
-	"\amembers\x18\a \x01(\v2\x12.baryon.v1.MembersH\x00R\amembersB\b\n" +
+	"\amembers\x18\a \x01(\v2\x12.baryon.v1.MembersH\x00R\amembers\x12(\n" +
+	"\x05trunk\x18\b \x01(\v2\x10.baryon.v1.TrunkH\x00R\x05trunkB\b\n" +
 	"\x06record\"6\n" +
 	"\x06Prefix\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\fR\aaddress\x12\x12\n" +
-	"\x04bits\x18\x02 \x01(\rR\x04bits\"\xa7\x01\n" +
+	"\x04bits\x18\x02 \x01(\rR\x04bits\"\xcf\x01\n" +
 	"\aNetwork\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x03 \x01(\tR\x04type\x12)\n" +
 	"\x10physical_network\x18\x04 \x01(\tR\x0fphysicalNetwork\x12'\n" +
 	"\x0fsegmentation_id\x18\x05 \x01(\rR\x0esegmentationId\x12\x10\n" +
-	"\x03mtu\x18\x06 \x01(\x03R\x03mtu\"\xf3\x02\n" +
+	"\x03mtu\x18\x06 \x01(\x03R\x03mtu\x12&\n" +
+	"\x04more\x18\a \x03(\v2\x12.baryon.v1.SegmentR\x04more\"q\n" +
+	"\aSegment\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12)\n" +
+	"\x10physical_network\x18\x02 \x01(\tR\x0fphysicalNetwork\x12'\n" +
+	"\x0fsegmentation_id\x18\x03 \x01(\rR\x0esegmentationId\"\x95\x03\n" +
 	"\x04Port\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -2653,7 +2992,24 @@ const file_proto_baryon_v1_southbound_proto_rawDesc = "" +
 	"\tdevice_id\x18\n" +
 	" \x01(\tR\bdeviceId\x12\x16\n" +
 	"\x06hybrid\x18\v \x01(\bR\x06hybrid\x12\x16\n" +
-	"\x06groups\x18\f \x03(\tR\x06groups\"Q\n" +
+	"\x06groups\x18\f \x03(\tR\x06groups\x12 \n" +
+	"\x03qos\x18\r \x01(\v2\x0e.baryon.v1.QoSR\x03qos\"\x85\x01\n" +
+	"\x03QoS\x12'\n" +
+	"\x06egress\x18\x01 \x01(\v2\x0f.baryon.v1.RateR\x06egress\x12)\n" +
+	"\aingress\x18\x02 \x01(\v2\x0f.baryon.v1.RateR\aingress\x12\x16\n" +
+	"\x06marked\x18\x03 \x01(\bR\x06marked\x12\x12\n" +
+	"\x04dscp\x18\x04 \x01(\rR\x04dscp\"0\n" +
+	"\x04Rate\x12\x12\n" +
+	"\x04kbps\x18\x01 \x01(\rR\x04kbps\x12\x14\n" +
+	"\x05burst\x18\x02 \x01(\rR\x05burst\"|\n" +
+	"\x05Trunk\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
+	"\aport_id\x18\x02 \x01(\tR\x06portId\x12\x19\n" +
+	"\badmin_up\x18\x03 \x01(\bR\aadminUp\x12/\n" +
+	"\tsub_ports\x18\x04 \x03(\v2\x12.baryon.v1.SubPortR\bsubPorts\"4\n" +
+	"\aSubPort\x12\x17\n" +
+	"\aport_id\x18\x01 \x01(\tR\x06portId\x12\x10\n" +
+	"\x03tag\x18\x02 \x01(\rR\x03tag\"Q\n" +
 	"\aAddress\x12)\n" +
 	"\x06prefix\x18\x01 \x01(\v2\x11.baryon.v1.PrefixR\x06prefix\x12\x1b\n" +
 	"\tsubnet_id\x18\x02 \x01(\tR\bsubnetId\"C\n" +
@@ -2767,7 +3123,7 @@ func file_proto_baryon_v1_southbound_proto_rawDescGZIP() []byte {
 	return file_proto_baryon_v1_southbound_proto_rawDescData
 }
 
-var file_proto_baryon_v1_southbound_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_proto_baryon_v1_southbound_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_proto_baryon_v1_southbound_proto_goTypes = []any{
 	(*EnrolRequest)(nil),   // 0: baryon.v1.EnrolRequest
 	(*RenewRequest)(nil),   // 1: baryon.v1.RenewRequest
@@ -2788,24 +3144,29 @@ var file_proto_baryon_v1_southbound_proto_goTypes = []any{
 	(*Record)(nil),         // 16: baryon.v1.Record
 	(*Prefix)(nil),         // 17: baryon.v1.Prefix
 	(*Network)(nil),        // 18: baryon.v1.Network
-	(*Port)(nil),           // 19: baryon.v1.Port
-	(*Address)(nil),        // 20: baryon.v1.Address
-	(*Pair)(nil),           // 21: baryon.v1.Pair
-	(*Group)(nil),          // 22: baryon.v1.Group
-	(*Rule)(nil),           // 23: baryon.v1.Rule
-	(*Members)(nil),        // 24: baryon.v1.Members
-	(*Peers)(nil),          // 25: baryon.v1.Peers
-	(*Peer)(nil),           // 26: baryon.v1.Peer
-	(*DHCP)(nil),           // 27: baryon.v1.DHCP
-	(*DHCPSubnet)(nil),     // 28: baryon.v1.DHCPSubnet
-	(*Route)(nil),          // 29: baryon.v1.Route
-	(*DHCPHost)(nil),       // 30: baryon.v1.DHCPHost
-	(*HostAddress)(nil),    // 31: baryon.v1.HostAddress
-	(*DHCPOption)(nil),     // 32: baryon.v1.DHCPOption
-	(*Instance)(nil),       // 33: baryon.v1.Instance
-	nil,                    // 34: baryon.v1.NodeInfo.BridgeMappingsEntry
-	nil,                    // 35: baryon.v1.Instance.PublicKeysEntry
-	nil,                    // 36: baryon.v1.Instance.MetaEntry
+	(*Segment)(nil),        // 19: baryon.v1.Segment
+	(*Port)(nil),           // 20: baryon.v1.Port
+	(*QoS)(nil),            // 21: baryon.v1.QoS
+	(*Rate)(nil),           // 22: baryon.v1.Rate
+	(*Trunk)(nil),          // 23: baryon.v1.Trunk
+	(*SubPort)(nil),        // 24: baryon.v1.SubPort
+	(*Address)(nil),        // 25: baryon.v1.Address
+	(*Pair)(nil),           // 26: baryon.v1.Pair
+	(*Group)(nil),          // 27: baryon.v1.Group
+	(*Rule)(nil),           // 28: baryon.v1.Rule
+	(*Members)(nil),        // 29: baryon.v1.Members
+	(*Peers)(nil),          // 30: baryon.v1.Peers
+	(*Peer)(nil),           // 31: baryon.v1.Peer
+	(*DHCP)(nil),           // 32: baryon.v1.DHCP
+	(*DHCPSubnet)(nil),     // 33: baryon.v1.DHCPSubnet
+	(*Route)(nil),          // 34: baryon.v1.Route
+	(*DHCPHost)(nil),       // 35: baryon.v1.DHCPHost
+	(*HostAddress)(nil),    // 36: baryon.v1.HostAddress
+	(*DHCPOption)(nil),     // 37: baryon.v1.DHCPOption
+	(*Instance)(nil),       // 38: baryon.v1.Instance
+	nil,                    // 39: baryon.v1.NodeInfo.BridgeMappingsEntry
+	nil,                    // 40: baryon.v1.Instance.PublicKeysEntry
+	nil,                    // 41: baryon.v1.Instance.MetaEntry
 }
 var file_proto_baryon_v1_southbound_proto_depIdxs = []int32{
 	5,  // 0: baryon.v1.FromNode.hello:type_name -> baryon.v1.Hello
@@ -2820,43 +3181,49 @@ var file_proto_baryon_v1_southbound_proto_depIdxs = []int32{
 	15, // 9: baryon.v1.Hello.info:type_name -> baryon.v1.NodeInfo
 	13, // 10: baryon.v1.Reports.statuses:type_name -> baryon.v1.Status
 	14, // 11: baryon.v1.Reports.instances:type_name -> baryon.v1.InstanceReport
-	33, // 12: baryon.v1.InstanceReport.instance:type_name -> baryon.v1.Instance
-	34, // 13: baryon.v1.NodeInfo.bridge_mappings:type_name -> baryon.v1.NodeInfo.BridgeMappingsEntry
+	38, // 12: baryon.v1.InstanceReport.instance:type_name -> baryon.v1.Instance
+	39, // 13: baryon.v1.NodeInfo.bridge_mappings:type_name -> baryon.v1.NodeInfo.BridgeMappingsEntry
 	18, // 14: baryon.v1.Record.network:type_name -> baryon.v1.Network
-	19, // 15: baryon.v1.Record.port:type_name -> baryon.v1.Port
-	25, // 16: baryon.v1.Record.peers:type_name -> baryon.v1.Peers
-	27, // 17: baryon.v1.Record.dhcp:type_name -> baryon.v1.DHCP
-	30, // 18: baryon.v1.Record.dhcp_host:type_name -> baryon.v1.DHCPHost
-	22, // 19: baryon.v1.Record.group:type_name -> baryon.v1.Group
-	24, // 20: baryon.v1.Record.members:type_name -> baryon.v1.Members
-	20, // 21: baryon.v1.Port.addresses:type_name -> baryon.v1.Address
-	21, // 22: baryon.v1.Port.allowed_pairs:type_name -> baryon.v1.Pair
-	17, // 23: baryon.v1.Address.prefix:type_name -> baryon.v1.Prefix
-	17, // 24: baryon.v1.Pair.prefix:type_name -> baryon.v1.Prefix
-	23, // 25: baryon.v1.Group.rules:type_name -> baryon.v1.Rule
-	17, // 26: baryon.v1.Rule.remote:type_name -> baryon.v1.Prefix
-	17, // 27: baryon.v1.Members.prefixes:type_name -> baryon.v1.Prefix
-	26, // 28: baryon.v1.Peers.peers:type_name -> baryon.v1.Peer
-	28, // 29: baryon.v1.DHCP.subnets:type_name -> baryon.v1.DHCPSubnet
-	17, // 30: baryon.v1.DHCPSubnet.cidr:type_name -> baryon.v1.Prefix
-	29, // 31: baryon.v1.DHCPSubnet.host_routes:type_name -> baryon.v1.Route
-	17, // 32: baryon.v1.Route.destination:type_name -> baryon.v1.Prefix
-	31, // 33: baryon.v1.DHCPHost.addresses:type_name -> baryon.v1.HostAddress
-	32, // 34: baryon.v1.DHCPHost.options:type_name -> baryon.v1.DHCPOption
-	33, // 35: baryon.v1.DHCPHost.instance:type_name -> baryon.v1.Instance
-	35, // 36: baryon.v1.Instance.public_keys:type_name -> baryon.v1.Instance.PublicKeysEntry
-	36, // 37: baryon.v1.Instance.meta:type_name -> baryon.v1.Instance.MetaEntry
-	3,  // 38: baryon.v1.Southbound.Connect:input_type -> baryon.v1.FromNode
-	1,  // 39: baryon.v1.Southbound.Renew:input_type -> baryon.v1.RenewRequest
-	0,  // 40: baryon.v1.Enrolment.Enrol:input_type -> baryon.v1.EnrolRequest
-	4,  // 41: baryon.v1.Southbound.Connect:output_type -> baryon.v1.ToNode
-	2,  // 42: baryon.v1.Southbound.Renew:output_type -> baryon.v1.Certificate
-	2,  // 43: baryon.v1.Enrolment.Enrol:output_type -> baryon.v1.Certificate
-	41, // [41:44] is the sub-list for method output_type
-	38, // [38:41] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	20, // 15: baryon.v1.Record.port:type_name -> baryon.v1.Port
+	30, // 16: baryon.v1.Record.peers:type_name -> baryon.v1.Peers
+	32, // 17: baryon.v1.Record.dhcp:type_name -> baryon.v1.DHCP
+	35, // 18: baryon.v1.Record.dhcp_host:type_name -> baryon.v1.DHCPHost
+	27, // 19: baryon.v1.Record.group:type_name -> baryon.v1.Group
+	29, // 20: baryon.v1.Record.members:type_name -> baryon.v1.Members
+	23, // 21: baryon.v1.Record.trunk:type_name -> baryon.v1.Trunk
+	19, // 22: baryon.v1.Network.more:type_name -> baryon.v1.Segment
+	25, // 23: baryon.v1.Port.addresses:type_name -> baryon.v1.Address
+	26, // 24: baryon.v1.Port.allowed_pairs:type_name -> baryon.v1.Pair
+	21, // 25: baryon.v1.Port.qos:type_name -> baryon.v1.QoS
+	22, // 26: baryon.v1.QoS.egress:type_name -> baryon.v1.Rate
+	22, // 27: baryon.v1.QoS.ingress:type_name -> baryon.v1.Rate
+	24, // 28: baryon.v1.Trunk.sub_ports:type_name -> baryon.v1.SubPort
+	17, // 29: baryon.v1.Address.prefix:type_name -> baryon.v1.Prefix
+	17, // 30: baryon.v1.Pair.prefix:type_name -> baryon.v1.Prefix
+	28, // 31: baryon.v1.Group.rules:type_name -> baryon.v1.Rule
+	17, // 32: baryon.v1.Rule.remote:type_name -> baryon.v1.Prefix
+	17, // 33: baryon.v1.Members.prefixes:type_name -> baryon.v1.Prefix
+	31, // 34: baryon.v1.Peers.peers:type_name -> baryon.v1.Peer
+	33, // 35: baryon.v1.DHCP.subnets:type_name -> baryon.v1.DHCPSubnet
+	17, // 36: baryon.v1.DHCPSubnet.cidr:type_name -> baryon.v1.Prefix
+	34, // 37: baryon.v1.DHCPSubnet.host_routes:type_name -> baryon.v1.Route
+	17, // 38: baryon.v1.Route.destination:type_name -> baryon.v1.Prefix
+	36, // 39: baryon.v1.DHCPHost.addresses:type_name -> baryon.v1.HostAddress
+	37, // 40: baryon.v1.DHCPHost.options:type_name -> baryon.v1.DHCPOption
+	38, // 41: baryon.v1.DHCPHost.instance:type_name -> baryon.v1.Instance
+	40, // 42: baryon.v1.Instance.public_keys:type_name -> baryon.v1.Instance.PublicKeysEntry
+	41, // 43: baryon.v1.Instance.meta:type_name -> baryon.v1.Instance.MetaEntry
+	3,  // 44: baryon.v1.Southbound.Connect:input_type -> baryon.v1.FromNode
+	1,  // 45: baryon.v1.Southbound.Renew:input_type -> baryon.v1.RenewRequest
+	0,  // 46: baryon.v1.Enrolment.Enrol:input_type -> baryon.v1.EnrolRequest
+	4,  // 47: baryon.v1.Southbound.Connect:output_type -> baryon.v1.ToNode
+	2,  // 48: baryon.v1.Southbound.Renew:output_type -> baryon.v1.Certificate
+	2,  // 49: baryon.v1.Enrolment.Enrol:output_type -> baryon.v1.Certificate
+	47, // [47:50] is the sub-list for method output_type
+	44, // [44:47] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_proto_baryon_v1_southbound_proto_init() }
@@ -2885,6 +3252,7 @@ func file_proto_baryon_v1_southbound_proto_init() {
 		(*Record_DhcpHost)(nil),
 		(*Record_Group)(nil),
 		(*Record_Members)(nil),
+		(*Record_Trunk)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2892,7 +3260,7 @@ func file_proto_baryon_v1_southbound_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_baryon_v1_southbound_proto_rawDesc), len(file_proto_baryon_v1_southbound_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
