@@ -49,7 +49,7 @@ func typePorts(t *testing.T, c *cloud) {
 	o.do("port set --no-fixed-ip --fixed-ip subnet=port-sub,ip-address=10.10.0.60 --no-allowed-address --mac-address fa:16:3e:aa:bb:cd port-new")
 	o.want(o.one("port show port-new"), "mac_address", "fa:16:3e:aa:bb:cd", "allowed_address_pairs", "[]",
 		"fixed_ips", fmt.Sprintf(`[{"ip_address":"10.10.0.60","subnet_id":"%s"}]`, sub))
-	o.do("port set --disable-port-security port-new")
+	o.do("port set --no-security-group --disable-port-security port-new")
 	o.do("port set --enable-port-security port-new")
 	o.do("port set --device-owner compute:x --device vm1 port-plain")
 
