@@ -59,15 +59,15 @@ func TestEtcdLimits(t *testing.T) {
 	cfg, l := external(t, storetest.SecureEtcd(t, 0))
 	r := start(t, cfg, l)
 	net1 := r.network()
-	r.call(201, "POST", "/v2.0/ports", ports(net1, 38), nil) // three keys each, of 128, beside those of the whole
+	r.call(201, "POST", "/v2.0/ports", ports(net1, 30), nil) // three keys each, of 128, and the project's default security group
 	if got := r.call(503, "POST", "/v2.0/ports", ports(net1, 200), nil); !strings.Contains(got, "larger than the database of this cloud is set up for") {
 		t.Errorf("answer: %s", got)
 	}
 	if text := l.String(); strings.Count(text, "level=ERROR") != 1 || !strings.Contains(text, "start its members with --max-txn-ops=65536") {
 		t.Errorf("logged %s", text)
 	}
-	if got := r.call(200, "GET", "/v2.0/ports?fields=id", nil, nil); strings.Count(got, `"id"`) != 38 {
-		t.Errorf("%d ports, want 38", strings.Count(got, `"id"`))
+	if got := r.call(200, "GET", "/v2.0/ports?fields=id", nil, nil); strings.Count(got, `"id"`) != 30 {
+		t.Errorf("%d ports, want 30", strings.Count(got, `"id"`))
 	}
 }
 

@@ -66,7 +66,27 @@ func newWorld(t testing.TB, addresses ...string) *world {
 		must(t, err)
 		d.Close()
 	}
+	awaitUp(t, h, "tap0")
+	gh, err := g.Handle()
+	must(t, err)
+	defer gh.Close()
+	awaitUp(t, gh, "eth0")
 	return w
+}
+
+// awaitUp waits until the kernel sends through the device: until it has noticed that the other end is there, it drops what is sent.
+func awaitUp(t testing.TB, h *netlink.Handle, name string) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		l, err := h.LinkByName(name)
+		must(t, err)
+		if l.Attrs().OperState == netlink.OperUp {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s is %s", name, l.Attrs().OperState)
+		}
+	}
 }
 
 func prefixes(list ...string) []netip.Prefix {
