@@ -47,7 +47,7 @@ func (a *agent) takeUpdate(u nodestate.Update) {
 		if a.filter != nil {
 			a.filter.engine.Record(a.filterRecord(r))
 		}
-		if grouped(k.Kind) && (a.filter != nil || a.guard != nil) {
+		if grouped(k.Kind) { // where nothing is filtered, there is nothing to do about it
 			a.verdicts[k] = l2.Verdict{State: nodestate.Done}
 			a.unsettled[k] = true
 		}

@@ -89,7 +89,7 @@ func (w *world) limited(what string, kbps int, from, to, ip string, args ...stri
 	stop := w.flow(from, to, ip, args...)
 	defer stop()
 	w.eventually("the burst is over: "+what, func() error {
-		if b, _ := w.counted(to); (b-start)*8 < 1200*float64(kbps) {
+		if b, _ := w.counted(to); (b-start)*8 < 1600*float64(kbps) {
 			return fmt.Errorf("%.0f bytes", b-start)
 		}
 		return nil
@@ -144,7 +144,7 @@ func TestBandwidthLimit(t *testing.T) {
 			return nil
 		})
 		w.limited(guest+" sends UDP", 20000, guest, "bw-peer", peer, "-u", "-b", "60M")
-		w.limited(guest+" receives UDP", 30000, "bw-peer", guest, ip, "-u", "-b", "60M")
+		w.limited(guest+" receives UDP", 30000, "bw-peer", guest, ip, "-u", "-b", "90M")
 		w.limited(guest+" sends TCP", 20000, guest, "bw-peer", peer)
 		w.limited(guest+" receives TCP", 30000, "bw-peer", guest, ip)
 

@@ -201,3 +201,34 @@ func TestLedgerNewLayout(t *testing.T) {
 		t.Fatalf("Hold after growing = %d, %v, want 2: 0 is used, 1 still held", v, ok)
 	}
 }
+
+// TestLedgerLayouts: callers that pick from different parts of one space see what the others hold and take, whether their layout is kept
+// or was built anew.
+func TestLedgerLayouts(t *testing.T) {
+	for _, keep := range []int{1, 2} {
+		taken := map[int]bool{0: true}
+		l := alloc.NewLedger(0, func(string) iter.Seq[int] { return maps.Keys(taken) })
+		l.KeepLayouts(keep)
+		r := rand.New(rand.NewPCG(7, 8))
+		pick := func(layout numbers) int {
+			t.Helper()
+			v, ok := l.Hold("s", layout, r, alloc.First)
+			if !ok {
+				t.Fatalf("nothing free among %d", layout)
+			}
+			return v
+		}
+		for i, layout := range []numbers{10, 20, 10, 20} {
+			if v := pick(layout); v != i+1 {
+				t.Errorf("keeping %d: pick %d is %d, want %d", keep, i, v, i+1)
+			}
+		}
+		l.Release(1, []alloc.Item[int]{{Space: "s", Value: 1}, {Space: "s", Value: 2}})
+		l.Apply(alloc.Step[int]{
+			Revision: 1, Touched: []alloc.Item[int]{{Space: "s", Value: 1}}, Used: func(it alloc.Item[int]) bool { return taken[it.Value] },
+		}, func() { taken[1] = true })
+		if a, b := pick(20), pick(10); a != 2 || b != 5 {
+			t.Errorf("keeping %d: after one was taken and one given back %d and %d, want 2 and 5", keep, a, b)
+		}
+	}
+}
