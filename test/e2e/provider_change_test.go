@@ -17,7 +17,7 @@ func (p *provider) mappings() {
 		p.t.Helper()
 		p.must(p.SetMappings(p.ctx(), "cmp2", m))
 	}
-	near, rack := p.steadily("x2", p.ip["x3"], 2000), p.steadily("k2", "10.50.0.1", 2000)
+	near, rack := p.steadily("x2", p.ip["x3"], 700), p.steadily("k2", "10.50.0.1", 1600)
 	began := time.Now()
 	p.reaches("f2", "203.0.113.1")
 	for what, bad := range map[string]lab.Mappings{
