@@ -52,6 +52,7 @@ var rooms = []room{
 	{"internal/dataplane/...", dataplane, false, "drivers know neither records nor rows"},
 	{"internal/pipeline", []string{"internal/openflow", "internal/names"}, false, "our tables as declarations"},
 	{"internal/agent/...", append([]string{"internal/agent/...", "internal/nodestate", "internal/pipeline"}, dataplane...), false, "the node: records to driver terms"},
+	{"internal/bridgenic", []string{"internal/names", "internal/dataplane/ovsdb", "internal/dataplane/ovsdb/ovstest", "internal/dataplane/rtnl"}, false, "a NIC that the host lives on, into a bridge and back"},
 	{"internal/plug", []string{"internal/names", "internal/nodestate"}, false, "attaching machines"},
 	{"internal/lab", []string{"internal/nodestate", "internal/dataplane/ovsdb"}, false, "several nodes on one host, driven from outside as a user would"},
 	{"internal/testkit/...", nil, false, "what tests share"},

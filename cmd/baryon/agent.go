@@ -18,6 +18,7 @@ import (
 	"baryon/internal/agent"
 	"baryon/internal/agent/dhcp"
 	"baryon/internal/agent/metadata"
+	"baryon/internal/bridgenic"
 	"baryon/internal/southbound"
 	"baryon/internal/telemetry"
 )
@@ -92,7 +93,7 @@ func agentCommand() *cobra.Command {
 		a.nova.Secret = strings.TrimRight(string(text), "\r\n")
 		return nil
 	}
-	cmd.AddCommand(agentStatus(), agentCookie(), agentDrops(), agentReload())
+	cmd.AddCommand(agentStatus(), agentCookie(), agentDrops(), agentReload(), agentBridgeNIC())
 	return cmd
 }
 
@@ -140,6 +141,12 @@ func (a *agentFlags) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return client.Run(ctx) })
 	g.Go(func() error { return agent.Run(ctx, *c) })
+	g.Go(func() error {
+		repairNICs(ctx, bridgenic.Config{
+			StateDir: c.StateDir, OVSRunDir: c.OVSRunDir, Datapath: c.DatapathType, Log: log.With("part", "bridge-nic"),
+		}, log)
+		return nil
+	})
 	if c.Reload != nil {
 		g.Go(func() error { return reloadOnHangup(ctx, c.StateDir, log) })
 	}

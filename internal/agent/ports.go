@@ -94,7 +94,9 @@ func (a *agent) applyPorts(ctx context.Context, removals bool) error {
 			if there && !wanted && have.Ours && (a.released || a.dropped[name]) {
 				plan.Remove = append(plan.Remove, name)
 			}
-			done = append(done, name)
+			if there || !wanted { // what waits for its bridge goes on waiting
+				done = append(done, name)
+			}
 			continue
 		}
 		if _, ok := a.ovs.Bridge(want.Bridge); wanted && !ok {

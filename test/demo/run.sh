@@ -72,6 +72,11 @@ nodes:
   - {name: ctl, roles: [network]}
   - {name: cmp1, roles: [compute], plug: hybrid}
   - {name: cmp2, roles: [compute]}
+physical_networks:
+  - name: physnet1
+    bridge: br-ex
+    outside:
+      - {name: router, addresses: [192.168.100.1/24]}
 E2
 $LAB up --topology "$topology" >"$log" 2>&1
 up=$?
@@ -173,13 +178,56 @@ check "the rule deleted: vm-3 does not reach vm-1" test "$(reached vm-3 "$vm1")"
 check "and a ping that was running is not answered any more" test "$(grep -c "bytes from" "$pings")" -le "$((before + 1))"
 kill $ping 2>/dev/null
 
+say "Act four: guests on the physical network (write-up: flat provider network)"
+run node cmp1 grep -A1 bridge_mappings /var/lib/baryon/agent.yaml
+run openstack network create public01 --provider-network-type flat --provider-physical-network physnet1 --external --share
+run openstack subnet create --network public01 --no-dhcp --subnet-range 192.168.100.0/24 --gateway 192.168.100.1 \
+	--allocation-pool start=192.168.100.20,end=192.168.100.100 public_subnet
+project=$(openstack token issue -f value -c project_id)
+group=$(openstack security group list --project "$project" -f json | jq -r '.[] | select(.Name=="default").ID')
+check "guests may be pinged from outside" openstack security group rule create --ingress --protocol icmp "$group"
+for g in flat-1:cmp1 flat-2:cmp2; do
+	check "guest ${g%:*} on ${g#*:} in public01" $LAB guest add "${g%:*}" --node "${g#*:}" --network public01 --client none
+	check "${g%:*} has its address set by hand, as without DHCP" guest "${g%:*}" ip address add "$(ip_of "${g%:*}")/24" dev eth0
+done
+flat1=$(ip_of flat-1) flat2=$(ip_of flat-2) port=$(openstack port show flat-1 -f value -c id)
+check "flat-1 gets an address from the pool" grep -qE '^192\.168\.100\.([2-9][0-9]|100)$' <<<"$flat1"
+check "out: flat-1 reaches the router outside" guest flat-1 ping -c 3 -i 0.2 -W 2 192.168.100.1
+check "in: the router outside reaches flat-1" node outside ip netns exec router ping -c 3 -i 0.2 -W 2 "$flat1"
+check "flat-1 reaches flat-2 on the other node, past the physical switch" guest flat-1 ping -c 3 -i 0.2 -W 2 "$flat2"
+check "a whole packet of 1500 bytes passes" guest flat-1 ping -c 2 -i 0.2 -W 2 -M do -s 1472 192.168.100.1
+run node cmp1 brctl show
+for d in qvb tap; do
+	check "qbr${port:0:11} has $d${port:0:11}" node cmp1 test -e "/sys/class/net/qbr${port:0:11}/brif/$d${port:0:11}"
+done
+tag=$(node cmp1 ovs-vsctl get Port "qvo${port:0:11}" tag)
+check "qvo${port:0:11} on br-int is tagged with the network's local VLAN" test "$tag" -ge 1 -a "$tag" -le 4094
+show=$(node cmp1 ovs-vsctl show)
+check "int-br-ex on br-int is the peer of phy-br-ex" grep -q 'options: {peer=phy-br-ex}' <(grep -A3 'Port int-br-ex' <<<"$show")
+check "phy-br-ex on br-ex is the peer of int-br-ex" grep -q 'options: {peer=int-br-ex}' <(grep -A3 'Port phy-br-ex' <<<"$show")
+check "the NIC is a port of br-ex" grep -qx eth2 <(node cmp1 ovs-vsctl list-ports br-ex)
+check "the NIC and its switch port are up" grep -q 'eth2.*[<,]UP[,>]' <(node cmp1 ip -o link show eth2)
+run node cmp1 ovs-ofctl show br-ex
+phy=$(node cmp1 ovs-ofctl show br-ex | sed -n 's/^ *\([0-9]*\)(phy-br-ex).*/\1/p')
+run node cmp1 ovs-ofctl dump-flows br-ex
+flows=$(node cmp1 ovs-ofctl dump-flows br-ex)
+check "out: the local VLAN is stripped (priority 4, strip_vlan,NORMAL)" grep -qE "priority=4,in_port=$phy,dl_vlan=$tag actions=strip_vlan,NORMAL" <<<"$flows"
+check "out: everything else from br-int is dropped (priority 2)" grep -qE "priority=2,in_port=$phy actions=drop" <<<"$flows"
+check "the rest is switched (NORMAL)" grep -qE "priority=0 actions=NORMAL" <<<"$flows"
+int=$(node cmp1 ovs-ofctl show br-int | sed -n 's/^ *\([0-9]*\)(int-br-ex).*/\1/p')
+run node cmp1 ovs-ofctl show br-int
+run node cmp1 ovs-ofctl dump-flows br-int table=0
+flows=$(node cmp1 ovs-ofctl dump-flows br-int table=0)
+check "in: untagged packets get the local VLAN (priority 3, mod_vlan_vid)" grep -qE "priority=3,in_port=$int,vlan_tci=0x0000/0x1fff actions=mod_vlan_vid:$tag," <<<"$flows"
+check "in: every other VLAN is dropped (priority 2)" grep -qE "priority=2,in_port=$int actions=drop" <<<"$flows"
+
 say "What was built"
 run $LAB status
 run openstack network list --long -c Name -c "Network Type" -c Status -c Subnets
 run node cmp1 ovs-vsctl show
 show=$(node cmp1 ovs-vsctl show)
-check "the agent is br-int's and br-tun's controller, connected" test "$(grep -c 'is_connected: true' <<<"$show")" = 2
-check "both bridges are secure" test "$(grep -c 'fail_mode: secure' <<<"$show")" = 2
+check "the agent is the controller of br-int, br-tun and br-ex, connected" test "$(grep -c 'is_connected: true' <<<"$show")" = 3
+check "the three bridges are secure" test "$(grep -c 'fail_mode: secure' <<<"$show")" = 3
 for p in patch-tun patch-int vxlan-c0a8140b vxlan-c0a8140d gre-c0a8140d "qvo${port1:0:11}"; do
 	check "cmp1's switch has the port $p" grep -qE "Port \"?$p\"?\$" <<<"$show"
 done
