@@ -11,8 +11,26 @@ import (
 // settle ends a pass in which everything was written: the records it looked at are in the dataplane once ovs-vswitchd has done what
 // we asked of it.
 func (a *agent) settle() {
-	a.settleAt(a.askedCfg, a.unsettled)
+	keys := a.unsettled
 	a.unsettled = map[nodestate.Key]bool{}
+	for k := range keys {
+		if a.opening(k) {
+			delete(keys, k)
+			a.unsettled[k] = true
+		}
+	}
+	a.settleAt(a.askedCfg, keys)
+}
+
+// opening tells whether a record is that of a port whose device Open vSwitch is about to open.  It will have more to say in a moment;
+// to say so now would cost the server a transaction for each port that is plugged.
+func (a *agent) opening(k nodestate.Key) bool {
+	name, ok := a.devices[k.ID]
+	if !ok || k.Kind != nodestate.KindPort {
+		return false
+	}
+	v, ok := a.ovs.Port(name)
+	return ok && v.OFPort == 0 && v.Error == ""
 }
 
 // settleFiltered ends the pass for filtered ports whose flows are in force and whose revoked connections are ended.  All that br-int
