@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -141,6 +142,7 @@ func (a *agentFlags) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return client.Run(ctx) })
 	g.Go(func() error { return agent.Run(ctx, *c) })
+<<<<<<< HEAD
 	g.Go(func() error {
 		repairNICs(ctx, bridgenic.Config{
 			StateDir: c.StateDir, OVSRunDir: c.OVSRunDir, Datapath: c.DatapathType, Log: log.With("part", "bridge-nic"),
@@ -150,6 +152,9 @@ func (a *agentFlags) run(ctx context.Context) error {
 	if c.Reload != nil {
 		g.Go(func() error { return reloadOnHangup(ctx, c.StateDir, log) })
 	}
+=======
+	g.Go(func() error { return settleDown(ctx, client, log) })
+>>>>>>> perf
 	if a.metrics != "" {
 		srv := &http.Server{Addr: a.metrics, Handler: telemetry.Handler(registry), ReadHeaderTimeout: 10 * time.Second}
 		g.Go(func() error {
@@ -165,6 +170,28 @@ func (a *agentFlags) run(ctx context.Context) error {
 	}
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
+	}
+	return nil
+}
+
+// settleDelay is how long after the first complete state the work of starting is over.
+const settleDelay = 2 * time.Second
+
+// settleDown gives back what only the start has needed.
+func settleDown(ctx context.Context, client *southbound.Client, log *slog.Logger) error {
+	select {
+	case <-client.Confirmed():
+	case <-ctx.Done():
+		return nil
+	}
+	select {
+	case <-time.After(settleDelay):
+	case <-ctx.Done():
+		return nil
+	}
+	debug.FreeOSMemory()
+	if err := releaseBinary(); err != nil {
+		log.Debug("cannot give memory back", "err", err)
 	}
 	return nil
 }

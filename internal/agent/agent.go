@@ -12,10 +12,11 @@
 //  5. flows: what is new comes before what is old goes                                     (one OpenFlow bundle per bridge)
 //     patch ports to provider bridges are joined in the pass after the one that has put their drop flows in
 //  6. connections that the flows now in force would not admit are ended
-//  7. filtered ports get their local VLAN; ports of ours that nothing points to any more, or whose device has gone, go (one OVSDB transaction)
-//  8. report what is in the dataplane
+//  7. report filtered ports: br-int switches them by flows alone
+//  8. filtered ports get their local VLAN; ports of ours that nothing points to any more, or whose device has gone, go (one OVSDB transaction)
+//  9. report what else is in the dataplane, once ovs-vswitchd has done what it was asked
 //
-// Steps 3 to 7 write only differences; with nothing to do a pass costs microseconds.  A port's device may be tagged before its flows
+// Steps 3 to 8 write only differences; with nothing to do a pass costs microseconds.  A port's device may be tagged before its flows
 // are there, because br-int takes nothing from a port without flows; but a port that the openvswitch firewall filters is tagged
 // after them, so that no flood of its network reaches it unfiltered.
 //
@@ -336,7 +337,11 @@ func (a *agent) pass(ctx context.Context, p reconcile.Pass) (time.Duration, erro
 	}
 	if len(errs) == 0 && missing == "" {
 		retry, err := a.revive(ctx, began)
-		if err := errors.Join(err, a.revoke(ctx), a.applyPorts(ctx, true)); err != nil {
+		if err = errors.Join(err, a.revoke(ctx)); err == nil {
+			a.settleFiltered()
+			a.report()
+		}
+		if err := errors.Join(err, a.applyPorts(ctx, true)); err != nil {
 			a.settleFailed()
 			return 0, err
 		}

@@ -20,7 +20,8 @@ import (
 type filter struct {
 	engine  *firewall.Engine
 	table   *conntrack.Table
-	revise  map[string]bool   // ports whose connections have to be looked at once the flows are in force
+	revise  map[string]bool   // ports whose connections have to be looked at once the flows are in force; true: the datapath has to settle before
+	numbers map[int]bool      // OpenFlow numbers that ports have had in this process
 	freed   map[int]bool      // zones that must be emptied
 	lacking map[string]string // port id → why its filter is not complete
 	notes   map[string]string // port id → which rules cannot be carried out
@@ -29,7 +30,7 @@ type filter struct {
 
 func newFilter(table *conntrack.Table) *filter {
 	return &filter{
-		engine: firewall.New(), table: table, revise: map[string]bool{}, freed: map[int]bool{},
+		engine: firewall.New(), table: table, revise: map[string]bool{}, numbers: map[int]bool{}, freed: map[int]bool{},
 		lacking: map[string]string{}, notes: map[string]string{},
 	}
 }
@@ -55,7 +56,7 @@ func (a *agent) takeFilter(places map[string]*l2.Place) {
 		a.br[names.BrInt].want(k, fl)
 	}
 	for _, id := range d.Revise {
-		f.revise[id] = true
+		f.revise[id] = f.revise[id] || !a.newcomer(id)
 	}
 	for _, zone := range d.Freed {
 		f.freed[zone] = true
@@ -66,6 +67,28 @@ func (a *agent) takeFilter(places map[string]*l2.Place) {
 		}
 		f.lacking[id], f.notes[id] = why, d.Notes[id]
 	}
+}
+
+// wired tells whether a port is filtered by flows that are wanted now.  Nil filters nothing.
+func (f *filter) wired(id string) bool {
+	if f == nil {
+		return false
+	}
+	_, ok := f.engine.Zone(id)
+	return ok
+}
+
+// newcomer tells whether no port has ever been switched by this port's number: nothing that the datapath remembers can admit a
+// connection of it.
+func (a *agent) newcomer(id string) bool {
+	f, br := a.filter, a.br[names.BrInt]
+	zone, ok := f.engine.Zone(id)
+	if !ok || f.numbers[zone] {
+		return false
+	}
+	f.numbers[zone] = true
+	_, before := br.flows.Actual(l2.EnterKey(zone))
+	return br.loaded && !before
 }
 
 // freeZones empties the conntrack zones of ports that have gone, before others get them.
@@ -110,8 +133,14 @@ func (f *filter) revoke(ctx context.Context, a *agent) error {
 	if len(ports) == 0 {
 		return nil
 	}
-	if err := f.table.Settle(ctx); err != nil {
-		return err
+	for _, used := range f.revise {
+		if !used {
+			continue
+		}
+		if err := f.table.Settle(ctx); err != nil {
+			return err
+		}
+		break
 	}
 	zones := []int{conntrack.All}
 	if len(ports) <= few {

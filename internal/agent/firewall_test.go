@@ -323,6 +323,35 @@ func TestRefusedRuleIsNamed(t *testing.T) {
 	}
 }
 
+// A filtered port that Open vSwitch has not opened yet has no flows, so it stays on no VLAN: NORMAL would flood to it past its filter.
+func TestTagOfFilteredPortWaitsForItsFlows(t *testing.T) {
+	f := newFilteredNode(t)
+	open := func(i byte) *nodestate.Port {
+		p := port(fmt.Sprintf("3333333%d-0000-4000-8000-000000000003", i), f.net, 10+i)
+		p.PortSecurity = false
+		return p
+	}
+	one, two := open(1), open(2)
+	rev := f.src.put(group(groupA, egressAll(false)), group(groupB, ingress(1, 8, 0)), f.net, f.p, f.q, one, two)
+	f.plug(f.p)
+	f.src.done(t, f.p.Key(), rev)
+	resume := f.PauseSwitch()
+	defer resume()
+	tag := func(p *nodestate.Port) string { return f.Ctl("--no-wait", "get", "Port", device(p), "tag") }
+	f.plug(f.q)
+	// Ports without a filter are tagged at once.  The second one's tag shows that the pass that saw f.q has ended.
+	for _, p := range []*nodestate.Port{one, two} {
+		f.plug(p)
+		f.Eventually(device(p)+" is tagged", func() bool { return !strings.Contains(tag(p), "[]") })
+	}
+	if got := strings.TrimSpace(tag(f.q)); got != "[]" {
+		t.Errorf("a filtered port without flows has the tag %s", got)
+	}
+	resume()
+	f.src.done(t, f.q.Key(), rev)
+	f.Eventually("the filtered port is tagged", func() bool { return tag(f.q) == tag(f.p) })
+}
+
 // logText collects log lines.
 type logText struct {
 	mu   sync.Mutex

@@ -88,8 +88,8 @@ func (a *agent) applyPorts(ctx context.Context, removals bool) error {
 			plan.Limits[name] = l
 		}
 		if removals {
-			if tagged {
-				plan.Tags[name] = tag
+			if tagged && (!a.late(name, tag) || a.filter.wired(a.claims[name])) {
+				plan.Tags[name] = tag // of what is not wired yet, the port's number wakes us
 			}
 			if there && !wanted && have.Ours && (a.released || a.dropped[name]) {
 				plan.Remove = append(plan.Remove, name)
@@ -158,6 +158,7 @@ func (a *agent) applySplit(ctx context.Context, plan ovsdb.Plan) error {
 			}
 			a.refused[name] = err.Error()
 			a.dirtyPorts[name] = true
+			a.settleAgain(nodestate.PortKey(a.claims[name]))
 			return nil
 		}
 		return err

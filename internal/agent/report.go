@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"slices"
+
 	"baryon/internal/agent/l2"
 	"baryon/internal/nodestate"
 	"baryon/internal/pipeline"
@@ -9,11 +11,52 @@ import (
 // settle ends a pass in which everything was written: the records it looked at are in the dataplane once ovs-vswitchd has done what
 // we asked of it.
 func (a *agent) settle() {
-	if len(a.unsettled) == 0 {
+	keys := a.unsettled
+	a.unsettled = map[nodestate.Key]bool{}
+	for k := range keys {
+		if a.opening(k) {
+			delete(keys, k)
+			a.unsettled[k] = true
+		}
+	}
+	a.settleAt(a.askedCfg, keys)
+}
+
+// opening tells whether a record is that of a port whose device Open vSwitch is about to open.  It will have more to say in a moment;
+// to say so now would cost the server a transaction for each port that is plugged.
+func (a *agent) opening(k nodestate.Key) bool {
+	name, ok := a.devices[k.ID]
+	if !ok || k.Kind != nodestate.KindPort {
+		return false
+	}
+	v, ok := a.ovs.Port(name)
+	return ok && v.OFPort == 0 && v.Error == ""
+}
+
+// settleFiltered ends the pass for filtered ports whose flows are in force and whose revoked connections are ended.  All that br-int
+// sends to them or takes from them goes by these flows, so they need not wait for what ovs-vswitchd makes of their tags.
+func (a *agent) settleFiltered() {
+	ready := map[nodestate.Key]bool{}
+	for k := range a.unsettled {
+		if k.Kind == nodestate.KindPort && a.filter.wired(k.ID) && a.verdicts[k].State == nodestate.Done {
+			ready[k] = true
+			delete(a.unsettled, k)
+		}
+	}
+	a.settleAt(0, ready)
+}
+
+// settleAt has records decided once ovs-vswitchd has reached cfg; 0: now.  What was waited for them before does not count any more.
+func (a *agent) settleAt(cfg int, keys map[nodestate.Key]bool) {
+	if len(keys) == 0 {
 		return
 	}
-	a.settling = append(a.settling, settling{cfg: a.askedCfg, keys: a.unsettled})
-	a.unsettled = map[nodestate.Key]bool{}
+	for _, s := range a.settling {
+		for k := range keys {
+			delete(s.keys, k)
+		}
+	}
+	a.settling = append(a.settling, settling{cfg: cfg, keys: keys})
 }
 
 // settleFailed ends a pass in which something could not be written.  Records whose own flows were refused are told so; the
@@ -70,12 +113,15 @@ func (a *agent) failures() map[nodestate.Key]string {
 // report closes what ovs-vswitchd has reached and hands changed statuses to the source.
 func (a *agent) report() {
 	failures := a.failures()
-	for len(a.settling) > 0 && (a.settling[0].cfg <= a.curCfg || a.settling[0].cfg == 0) {
-		for k := range a.settling[0].keys {
+	a.settling = slices.DeleteFunc(a.settling, func(s settling) bool {
+		if s.cfg > a.curCfg {
+			return false
+		}
+		for k := range s.keys {
 			a.decide(k, failures[k])
 		}
-		a.settling = a.settling[1:]
-	}
+		return true
+	})
 	changed := a.tracker.Changed()
 	if len(changed) == 0 {
 		return

@@ -168,6 +168,17 @@ func linkLocal(m openflow.MAC) netip.Addr {
 	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
 }
 
+// enterFlow lets a filtered port's packets in.
+func enterFlow(owner string, ofport int) openflow.Flow {
+	return pipeline.PortEnter.Flow(owner, openflow.MatchOf(openflow.InPort(uint32(ofport))), to(pipeline.Switch))
+}
+
+// EnterKey is the key of the flow on br-int that lets the packets of a filtered port with this OpenFlow number in.
+func EnterKey(ofport int) openflow.FlowKey {
+	f := enterFlow("", ofport)
+	return f.Key()
+}
+
 func deadFlow(owner string, ofport int) openflow.Flow {
 	return pipeline.DeadPort.Flow(owner, openflow.MatchOf(openflow.InPort(uint32(ofport))))
 }

@@ -10,7 +10,6 @@ import (
 	"baryon/internal/names"
 	"baryon/internal/nodestate"
 	"baryon/internal/openflow"
-	"baryon/internal/pipeline"
 )
 
 // Flush computes what the touched objects want now and returns what has changed.
@@ -247,8 +246,7 @@ func (e *Engine) wireDevice(rec *nodestate.Port, d Device) (Verdict, Place) {
 		return Verdict{nodestate.Pending, "waiting for Open vSwitch to open " + d.Name}, Place{}
 	}
 	if e.s.Node.Filtered {
-		enter := pipeline.PortEnter.Flow(owner, openflow.MatchOf(openflow.InPort(uint32(d.OFPort))), to(pipeline.Switch))
-		e.int.set(deviceOwner(d.Name), append(e.limit(rec, d), enter))
+		e.int.set(deviceOwner(d.Name), append(e.limit(rec, d), enterFlow(owner, d.OFPort)))
 	} else {
 		e.int.set(deviceOwner(d.Name), append(e.limit(rec, d), portFlows(rec, d.OFPort)...))
 	}

@@ -165,6 +165,20 @@ func (n *Node) StartSwitch() {
 // KillSwitch ends ovs-vswitchd as a crash would.
 func (n *Node) KillSwitch() { n.stop(&n.vs) }
 
+// PauseSwitch has ovs-vswitchd do nothing until resume is called, which may be done more than once.
+func (n *Node) PauseSwitch() (resume func()) {
+	n.t.Helper()
+	p := n.vs.cmd.Process // ip(8) has become ovs-vswitchd
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		n.t.Fatal(err)
+	}
+	return func() {
+		if err := p.Signal(syscall.SIGCONT); err != nil {
+			n.t.Error(err)
+		}
+	}
+}
+
 // KillDB ends ovsdb-server as a crash would.
 func (n *Node) KillDB() { n.stop(&n.db) }
 
