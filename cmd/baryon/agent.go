@@ -142,7 +142,6 @@ func (a *agentFlags) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return client.Run(ctx) })
 	g.Go(func() error { return agent.Run(ctx, *c) })
-<<<<<<< HEAD
 	g.Go(func() error {
 		repairNICs(ctx, bridgenic.Config{
 			StateDir: c.StateDir, OVSRunDir: c.OVSRunDir, Datapath: c.DatapathType, Log: log.With("part", "bridge-nic"),
@@ -152,9 +151,7 @@ func (a *agentFlags) run(ctx context.Context) error {
 	if c.Reload != nil {
 		g.Go(func() error { return reloadOnHangup(ctx, c.StateDir, log) })
 	}
-=======
 	g.Go(func() error { return settleDown(ctx, client, log) })
->>>>>>> perf
 	if a.metrics != "" {
 		srv := &http.Server{Addr: a.metrics, Handler: telemetry.Handler(registry), ReadHeaderTimeout: 10 * time.Second}
 		g.Go(func() error {
