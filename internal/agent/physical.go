@@ -104,13 +104,14 @@ type physical struct {
 	patches  map[string]string // patch port → bridge
 	unusable map[string]string // bridge → why not
 	refused  map[string]string // bridge → why Open vSwitch does not make it
+	raised   map[string]bool   // NICs that have been brought up
 }
 
 // adopt takes in which physical networks there are.  What stays as it was is not touched.
 func (a *agent) adopt(p Physical) {
 	old := a.cfg.Physical
 	a.cfg.Physical = Physical{Mappings: maps.Clone(p.Mappings), NICs: maps.Clone(p.NICs)}
-	ph := physical{networks: map[string]string{}, patches: map[string]string{}, unusable: map[string]string{}, refused: map[string]string{}}
+	ph := physical{networks: map[string]string{}, patches: map[string]string{}, unusable: map[string]string{}, refused: map[string]string{}, raised: map[string]bool{}}
 	for network, bridge := range p.Mappings {
 		ph.networks[bridge] = network
 		ph.patches[names.IntPatch(bridge)], ph.patches[names.PhyPatch(bridge)] = bridge, bridge
@@ -300,6 +301,12 @@ func (a *agent) nicOf(bridge, nic string) (add bool, why string, err error) {
 		}
 		if v.Ours {
 			a.ports[nic] = ovsdb.Port{Name: nic, Bridge: bridge, Options: v.Options}
+			if !a.physical.raised[nic] { // after a reboot nobody else does; later it is the operator's to take it down
+				a.physical.raised[nic] = true
+				if err := a.root.Raise(nic); err != nil {
+					a.log.Warn("cannot bring the NIC of a bridge up", "bridge", bridge, "nic", nic, "err", err)
+				}
+			}
 		}
 		return false, "", nil
 	}
