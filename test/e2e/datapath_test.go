@@ -322,8 +322,13 @@ func (d *datapathWorld) switchDies(node, from, to string) {
 
 // leave: with guests and networks gone, so are their devices, ports and namespaces.
 func (d *datapathWorld) leave() {
-	for _, g := range d.Guests() {
-		d.must(d.RemoveGuest(d.ctx(), g.Name))
+	guests := d.Guests()
+	removed := make(chan error, len(guests))
+	for _, g := range guests {
+		go func() { removed <- d.RemoveGuest(d.t.Context(), g.Name) }()
+	}
+	for range guests {
+		d.must(<-removed)
 	}
 	for _, n := range []string{"red", "blue"} {
 		d.deleteNetwork(d.networkID(n))
