@@ -304,8 +304,9 @@ type steady struct {
 	pid  string // in the node
 	seqs chan int
 	seen map[int]bool // sequence numbers that were answered
-	last int          // the highest of them
 	text bytes.Buffer // what else the ping said; complete when seqs is closed
+
+	first, last int // the lowest and the highest of seen
 }
 
 var reply = regexp.MustCompile(`bytes from .* icmp_seq=(\d+) `)
@@ -371,9 +372,12 @@ func (s *steady) more(n int) {
 func (s *steady) take(seq int) {
 	s.seen[seq] = true
 	s.last = max(s.last, seq)
+	if s.first == 0 || seq < s.first {
+		s.first = seq
+	}
 }
 
-// lossless requires that every packet sent until now, and some more, are answered.
+// lossless requires that every packet sent from the first reply until now, and some more, are answered.
 func (s *steady) lossless(during string) {
 	s.w.t.Helper()
 	if lost := s.stop(during); len(lost) != 0 {
@@ -381,7 +385,7 @@ func (s *steady) lossless(during string) {
 	}
 }
 
-// stop ends the ping after some more replies and lists the packets before the last answered one that were lost.
+// stop ends the ping after some more replies and lists the packets between the first and the last answered one that were lost.
 func (s *steady) stop(during string) []int {
 	s.w.t.Helper()
 	for drained := false; !drained; {
@@ -403,7 +407,7 @@ func (s *steady) stop(during string) []int {
 	}
 	_ = s.cmd.Wait() // killed, as asked
 	var lost []int
-	for seq := 1; seq <= s.last; seq++ {
+	for seq := s.first; seq <= s.last; seq++ {
 		if !s.seen[seq] {
 			lost = append(lost, seq)
 		}

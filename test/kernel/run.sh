@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 dir=$PWD/bin/kernel
-tests=${LANE_TESTS:-TestKernelDatapath} timeout=${LANE_TIMEOUT:-540}
+tests=${LANE_TESTS:-TestKernelDatapath} timeout=${LANE_TIMEOUT:-1200}
 if ! [[ $tests =~ ^[A-Za-z0-9_\|]+$ && $timeout =~ ^[0-9]+$ ]]; then
 	echo "kernel: LANE_TESTS must be names of tests joined by |, LANE_TIMEOUT a number" >&2
 	exit 2
