@@ -59,7 +59,7 @@ func TestEtcdLimits(t *testing.T) {
 	cfg, l := external(t, storetest.SecureEtcd(t, 0))
 	r := start(t, cfg, l)
 	net1 := r.network()
-	r.call(201, "POST", "/v2.0/ports", ports(net1, 30), nil) // three keys each, of 128, and the project's default security group
+	r.call(201, "POST", "/v2.0/ports", ports(net1, 30), nil) // three conditions each, of 128, beside those of the whole call
 	if got := r.call(503, "POST", "/v2.0/ports", ports(net1, 200), nil); !strings.Contains(got, "larger than the database of this cloud is set up for") {
 		t.Errorf("answer: %s", got)
 	}
